@@ -1,0 +1,1 @@
+"""From tables and images on disk to the cases that a model is trained on."""

@@ -1,0 +1,142 @@
+"""The leakage audit: no patient and no image content on both sides of a split.
+
+It takes lists of hashes and ids, and knows nothing of manifests or checkpoints.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import chain, combinations, islice, product
+
+import numpy as np
+from jaxtyping import Int16
+from nibabel.orientations import apply_orientation, io_orientation
+
+from medmtl.data.reading import INT16, Volume
+from medmtl.errors import LeakageError, ScanError
+
+NAMED_LEAKS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditEntry:
+    """One scan and the side of the split it is on.
+
+    Attributes:
+        patient_id: Pseudonym.
+        scan_id: Pseudonym.
+        series_id: Pseudonym of the series it was cut from; empty where not known.
+        content_hash: See `content_hash`.
+        fold: Any hashable: a fold's number, 'train', 'test'.
+    """
+
+    patient_id: str
+    scan_id: str
+    series_id: str
+    content_hash: str
+    fold: Hashable
+
+
+def content_hash(volume: Volume) -> str:
+    """Names an image by its content: the same voxels give the same name.
+
+    HU are rounded to whole numbers and axes put in RAS order first, so an image hashes alike
+    in whatever data type or orientation it is stored. Mirrored copies hash alike too: a copy
+    whose affine has lost a sign is still a copy. Spacing and origin are left out.
+
+    Raises:
+        ScanError: Voxels do not fit 16 bits, so they are not HU.
+
+    Returns:
+        32 hexadecimal digits: BLAKE2b, 128 bits.
+    """
+    stored = volume.voxels
+    rounded = np.rint(stored) if stored.dtype.kind == "f" else stored
+    if rounded.min() < INT16.min or rounded.max() > INT16.max:
+        raise ScanError("voxel values that do not fit 16 bits cannot be hashed as HU")
+    axes = io_orientation(volume.affine)
+    axes[:, 1] = 1  # only permute: mirroring is settled by the content below
+    voxels = apply_orientation(rounded.astype("<i2"), axes)
+    ways = [_directions(voxels, axis) for axis in range(3)]
+    digests = (_digest(voxels[i, j, k]) for i, j, k in product(*ways))
+    return min(digests)
+
+
+def _directions(voxels: Int16[np.ndarray, "i j k"], axis: int) -> list[slice]:
+    """Which way to read an axis so that a mirrored copy is read the same.
+
+    The way whose profile of sums comes later in lexicographic order; both when it is a
+    palindrome.
+    """
+    others = tuple(other for other in range(3) if other != axis)
+    profile = voxels.sum(axis=others, dtype=np.int64).tolist()
+    forward, backward = slice(None), slice(None, None, -1)
+    if profile == profile[::-1]:
+        return [forward, backward]
+    return [forward if profile > profile[::-1] else backward]
+
+
+def _digest(voxels: Int16[np.ndarray, "i j k"]) -> str:
+    digest = blake2b(np.asarray(voxels.shape, dtype="<i8").tobytes(), digest_size=16)
+    digest.update(np.ascontiguousarray(voxels).data)
+    return digest.hexdigest()
+
+
+def require_no_leak(entries: Iterable[AuditEntry]) -> None:
+    """Refuses a split that a patient, a series, or an image's content crosses.
+
+    Takes time proportional to the number of entries.
+
+    Raises:
+        LeakageError: Names, by pseudonym, the first 20 pairs of scans and how many there are.
+    """
+    entries = list(entries)
+    kinds = [
+        ("the same patient", "patient_id"),
+        ("the same image content", "content_hash"),
+        ("the same series", "series_id"),
+    ]
+    found = [(what, group) for what, key in kinds for group in _crossing(entries, key)]
+    if not found:
+        return
+    total = sum(_count_pairs(group) for _, group in found)
+    pairs = chain.from_iterable(_describe_pairs(what, group) for what, group in found)
+    named = list(islice(pairs, NAMED_LEAKS))
+    more = [f"... and {total - len(named)} more"] if total > len(named) else []
+    raise LeakageError(
+        "\n".join(
+            [
+                f"{total} pairs of scans cross the split; keep each patient in one fold, and "
+                "exclude copies in the manifest's card:",
+                *named,
+                *more,
+            ]
+        )
+    )
+
+
+Group = list[Sequence[AuditEntry]]
+
+
+def _crossing(entries: Sequence[AuditEntry], key: str) -> Iterator[Group]:
+    """The entries that share a key and lie in several folds, a list a fold."""
+    groups: dict[str, dict[Hashable, list[AuditEntry]]] = {}
+    for entry in entries:
+        value = getattr(entry, key)
+        if value:
+            groups.setdefault(value, {}).setdefault(entry.fold, []).append(entry)
+    return (list(folds.values()) for folds in groups.values() if len(folds) > 1)
+
+
+def _count_pairs(group: Group) -> int:
+    sizes = [len(fold) for fold in group]
+    return (sum(sizes) ** 2 - sum(size**2 for size in sizes)) // 2
+
+
+def _describe_pairs(what: str, group: Group) -> Iterator[str]:
+    for one, other in combinations(group, 2):
+        for a, b in product(one, other):
+            yield (
+                f"{what}: scan {a.scan_id} of patient {a.patient_id} in fold {a.fold}, "
+                f"scan {b.scan_id} of patient {b.patient_id} in fold {b.fold}"
+            )

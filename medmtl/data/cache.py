@@ -1,0 +1,184 @@
+"""Preprocessed cases on disk: made once, shared by all cells, runs and processes.
+
+A case is a folder named by a key of what it was made from: the bytes of image and masks, and
+the transform's settings. Change one and another case is made. A folder appears whole, by one
+rename, so that any number of processes may fill one cache; whoever comes second throws its
+copy away. When the cache outgrows its bound, the least recently used cases go first.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import blosc2
+import numpy as np
+from numpy.typing import NDArray
+
+from medmtl.data.transforms import Case
+from medmtl.errors import RunError
+
+CHUNK_VOXELS = 64
+FORMAT = 2  # of a cached case; raise it when prepare_case computes something else
+GIGABYTE = 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachedCase:
+    """A case on disk, of which any block can be read without reading the rest.
+
+    Attributes:
+        shape: Voxels along depth, height, width.
+        affine: Maps (depth, height, width) indices to RAS mm.
+        content_hash: See `medmtl.data.audit.content_hash`.
+        spacing_mm: Of the file the case was made from, in the file's own order.
+    """
+
+    folder: Path
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    content_hash: str
+    spacing_mm: tuple[float, float, float]
+
+    def read_image(self, block: tuple[slice, slice, slice]) -> NDArray[np.int16]:
+        """Reads a block of HU."""
+        return blosc2.open(str(self.folder / "image.b2nd"), mode="r")[block]
+
+    def read_mask(self, lesion_id: str, block: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
+        """Reads a block of how much of each voxel a lesion covers (255: all)."""
+        return blosc2.open(str(self.folder / f"{lesion_id}.b2nd"), mode="r")[block]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseCache:
+    """A folder of cached cases.
+
+    Attributes:
+        folder: Where they lie.
+        max_gb: The bound, in 10^9 bytes.
+    """
+
+    folder: Path
+    max_gb: float
+
+    def get(
+        self,
+        sources: Mapping[str, Path],
+        settings: Mapping[str, Any],
+        make: Callable[[], tuple[Case, Mapping[str, Any]]],
+    ) -> CachedCase:
+        """Opens the case made from these files with these settings; makes it if need be.
+
+        Args:
+            sources: Files by role; their bytes are part of the key.
+            settings: Of the transform; part of the key.
+            make: Computes the case, with what else is stored beside it
+                (`content_hash`, `spacing_mm`).
+
+        Raises:
+            RunError: The cache cannot be written.
+        """
+        folder = self._folder_of(sources, settings)
+        if not (folder / "case.json").is_file():
+            case, extra = make()
+            self._store(folder, case, extra)
+        os.utime(folder)  # most recently used
+        facts = json.loads((folder / "case.json").read_text(encoding="utf-8"))
+        return CachedCase(
+            folder=folder,
+            shape=tuple(facts["shape"]),
+            affine=np.array(facts["affine"], dtype=np.float64),
+            content_hash=facts["content_hash"],
+            spacing_mm=tuple(facts["spacing_mm"]),
+        )
+
+    def trim(self, keep: frozenset[Path]) -> int:
+        """Removes the least recently used cases until the bound is kept.
+
+        Args:
+            keep: Folders that are in use and stay.
+
+        Returns:
+            How many bytes are still above the bound because they are in use.
+        """
+        folders = sorted(self._case_folders(), key=lambda path: path.stat().st_mtime)
+        sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in folders}
+        excess = sum(sizes.values()) - int(self.max_gb * GIGABYTE)
+        for path in folders:
+            if excess <= 0:
+                break
+            if path not in keep:
+                shutil.rmtree(path, ignore_errors=True)
+                excess -= sizes[path]
+        return max(0, excess)
+
+    def _case_folders(self) -> list[Path]:
+        return [path.parent for path in self.folder.glob("cases/*/*/case.json")]
+
+    def _folder_of(self, sources: Mapping[str, Path], settings: Mapping[str, Any]) -> Path:
+        parts = {role: self._digest(path) for role, path in sorted(sources.items())}
+        text = json.dumps([FORMAT, parts, dict(settings)], sort_keys=True)
+        key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        return self.folder / "cases" / key[:2] / key
+
+    def _digest(self, path: Path) -> str:
+        """Hashes a file's bytes; remembers it by path, size and time of change."""
+        facts = path.stat()
+        memo = f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}"
+        name = hashlib.blake2b(memo.encode(), digest_size=16).hexdigest()
+        remembered = self.folder / "digests" / name[:2] / name
+        if remembered.is_file() and (digest := remembered.read_text(encoding="ascii")):
+            return digest
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "blake2b").hexdigest()[:32]
+        _write_aside(remembered, lambda aside: aside.write_text(digest, encoding="ascii"))
+        return digest
+
+    def _store(self, folder: Path, case: Case, extra: Mapping[str, Any]) -> None:
+        def write(aside: Path) -> None:
+            aside.mkdir()
+            _write_array(aside / "image.b2nd", case.image)
+            for lesion_id, mask in case.masks.items():
+                _write_array(aside / f"{lesion_id}.b2nd", mask)
+            facts = {"shape": case.image.shape, "affine": case.affine.tolist(), **extra}
+            (aside / "case.json").write_text(json.dumps(facts), encoding="utf-8")
+
+        _write_aside(folder, write)
+
+
+def _write_array(path: Path, voxels: NDArray[Any]) -> None:
+    chunks = tuple(min(CHUNK_VOXELS, length) for length in voxels.shape)
+    blosc2.asarray(
+        np.ascontiguousarray(voxels),
+        urlpath=str(path),
+        mode="w",
+        chunks=chunks,
+        cparams={"codec": blosc2.Codec.ZSTD, "clevel": 5, "nthreads": 1},
+    )
+
+
+def _write_aside(target: Path, write: Callable[[Path], Any]) -> None:
+    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write(aside)
+        try:
+            aside.rename(target)
+        except OSError:
+            if not target.exists():  # else another process was first: its copy is as good
+                raise
+    except OSError as error:
+        raise RunError(
+            f"the cache cannot be written ({error.strerror or error}); free some disk, or name "
+            "another folder with --set cache.folder=..."
+        ) from error
+    finally:
+        if aside.is_dir():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.unlink(missing_ok=True)

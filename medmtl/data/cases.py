@@ -1,0 +1,86 @@
+"""From a manifest to cached cases: every scan read, checked against its masks, resampled."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medmtl.data.audit import content_hash
+from medmtl.data.cache import CachedCase, CaseCache
+from medmtl.data.manifest import Lesion, Manifest, Scan
+from medmtl.data.reading import MaskVolume, Volume, read_mask, read_volume, to_grid_of
+from medmtl.data.transforms import Case, prepare_case
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseLoader:
+    """Opens the cases of a manifest through the cache.
+
+    Attributes:
+        manifest: The scans and lesions.
+        cache: Where preprocessed cases are kept.
+        spacing_mm: The working grid: depth, height, width.
+    """
+
+    manifest: Manifest
+    cache: CaseCache
+    spacing_mm: tuple[float, float, float]
+
+    def open(self, scan: Scan) -> CachedCase:
+        """Opens one case; reads and resamples the scan if it is not cached.
+
+        Raises:
+            ScanError: Image or mask cannot be read, or do not fit each other.
+            ManifestError: A path leaves the data root.
+        """
+        masks = {
+            lesion.lesion_id: lesion.mask
+            for lesion in self.manifest.lesions_of(scan.scan_id)
+            if lesion.mask is not None
+        }
+        sources = {"image": self._existing(scan.image)}
+        sources |= {f"mask {name}": self._existing(path) for name, path in masks.items()}
+
+        def make() -> tuple[Case, Mapping[str, Any]]:
+            volume = self.read_volume(scan)
+            case = prepare_case(
+                volume,
+                {name: self._mask_on(volume, path) for name, path in masks.items()},
+                spacing_mm=self.spacing_mm,
+                name=f"{scan.scan_id} ({scan.image})",
+            )
+            facts = {"content_hash": content_hash(volume), "spacing_mm": volume.spacing_mm}
+            return case, facts
+
+        return self.cache.get(sources, {"spacing_mm": list(self.spacing_mm)}, make)
+
+    def open_all(
+        self, scans: Iterable[Scan], on_each: Callable[[], None] = lambda: None
+    ) -> dict[str, CachedCase]:
+        """Opens many cases, and keeps the cache within its bound afterwards."""
+        cases = {}
+        for scan in scans:
+            cases[scan.scan_id] = self.open(scan)
+            on_each()
+        self.cache.trim(keep=frozenset(case.folder for case in cases.values()))
+        return cases
+
+    def read_volume(self, scan: Scan) -> Volume:
+        """Reads a scan as it is stored."""
+        return read_volume(self.manifest.resolve(scan.image), name=f"{scan.scan_id} ({scan.image})")
+
+    def read_lesion_mask(self, scan: Scan, lesion: Lesion) -> MaskVolume | None:
+        """Reads the mask of a lesion on the grid of its scan; None if it was not outlined."""
+        if lesion.mask is None:
+            return None
+        return self._mask_on(self.read_volume(scan), lesion.mask)
+
+    def _mask_on(self, volume: Volume, relative: str) -> MaskVolume:
+        mask = read_mask(self.manifest.resolve(relative), name=relative)
+        return to_grid_of(mask, volume, name=relative)
+
+    def _existing(self, relative: str) -> Path:
+        path = self.manifest.resolve(relative)
+        if not path.is_file():
+            read_volume(path, name=relative)  # tells what is wrong
+        return path

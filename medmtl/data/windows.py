@@ -1,0 +1,166 @@
+"""Lesion windows: boxes of fixed physical size around given positions, sampled in batches.
+
+For each lesion a block of voxels, as large as augmentation can reach, is kept in memory. A
+batch of windows is then one `grid_sample`: turn, scaling, flips, moves and the exact (sub-voxel)
+position in a single interpolation of the image.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Int16, UInt8
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medmtl.data.cache import CachedCase
+from medmtl.data.geometry import world_to_voxel
+from medmtl.data.placement import Placement
+from medmtl.data.transforms import MASK_FULL
+
+Size = tuple[int, int, int]
+NO_HU = -1000  # what lies beyond the file looks like air
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """One place to cut a window at.
+
+    Attributes:
+        case: The cached case.
+        position_mm: RAS mm.
+        mask_ids: The masks of the case that belong into the target; empty: not outlined.
+    """
+
+    case: CachedCase
+    position_mm: tuple[float, float, float]
+    mask_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Windows:
+    """A batch as it leaves the sampler.
+
+    Attributes:
+        image_hu: The image; `NO_HU` beyond the file.
+        inside: Which voxels lie in the file.
+        mask: Which voxels belong to the structure (all False where it was not outlined).
+    """
+
+    image_hu: Float[Tensor, "batch 1 depth height width"]
+    inside: Bool[Tensor, "batch 1 depth height width"]
+    mask: Bool[Tensor, "batch 1 depth height width"]
+
+
+class WindowSampler:
+    """Keeps the voxels around each site in memory and cuts windows from them.
+
+    Args:
+        sites: Where windows are cut.
+        size: Voxels of a window along depth, height, width.
+        spacing_mm: Of the working grid.
+        reach_mm: How far from the position any window may reach along each axis.
+        with_masks: Whether targets are wanted.
+    """
+
+    def __init__(
+        self,
+        *,
+        sites: Sequence[Site],
+        size: Size,
+        spacing_mm: tuple[float, float, float],
+        reach_mm: tuple[float, float, float],
+        with_masks: bool,
+    ) -> None:
+        self.size = size
+        self.spacing_mm = torch.tensor(spacing_mm)
+        self._block = tuple(
+            2 * int(np.ceil(reach / spacing)) + 2
+            for reach, spacing in zip(reach_mm, spacing_mm, strict=True)
+        )
+        count = len(sites)
+        self._image: Int16[Tensor, "n d h w"] = torch.empty(
+            (count, *self._block), dtype=torch.int16
+        )
+        self._mask: UInt8[Tensor, "n d h w"] | None = (
+            torch.zeros((count, *self._block), dtype=torch.uint8) if with_masks else None
+        )
+        self._centre = torch.empty(count, 3)
+        self._first = torch.empty(count, 3)  # faces of the file's outermost voxels,
+        self._last = torch.empty(count, 3)  # in the block's voxel coordinates
+        for row, site in enumerate(sites):
+            self._load(row, site)
+
+    def __len__(self) -> int:
+        return len(self._image)
+
+    def cut(self, rows: Int[Tensor, " batch"], placement: Placement) -> Windows:
+        """Cuts one window at each of the chosen sites."""
+        points = self._points(rows, placement)
+        shape = (len(rows), 1, *self.size)
+        inside = (points >= self._first[rows][:, None]) & (points <= self._last[rows][:, None])
+        inside = inside.all(-1).reshape(shape)
+        grid = points / (torch.tensor(self._block) - 1) * 2 - 1
+        grid = grid.flip(-1).reshape(len(rows), *self.size, 3)
+        image = _interpolate(self._image[rows].float(), grid)
+        if self._mask is None:
+            mask = torch.zeros(shape, dtype=torch.bool)
+        else:
+            mask = (_interpolate(self._mask[rows].float(), grid) >= MASK_FULL / 2) & inside
+        return Windows(image_hu=torch.where(inside, image, float(NO_HU)), inside=inside, mask=mask)
+
+    def _points(
+        self, rows: Int[Tensor, " batch"], placement: Placement
+    ) -> Float[Tensor, "batch voxels 3"]:
+        axes = [torch.arange(length) - (length - 1) / 2 for length in self.size]
+        window_mm = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) * self.spacing_mm
+        offsets_mm = window_mm.reshape(1, -1, 3) @ placement.matrices.transpose(1, 2)
+        offsets_mm = offsets_mm + placement.shifts_mm[:, None]
+        return offsets_mm / self.spacing_mm + self._centre[rows][:, None]
+
+    def _load(self, row: int, site: Site) -> None:
+        centre = world_to_voxel(site.case.affine, site.position_mm)
+        start = np.rint(centre - (np.array(self._block) - 1) / 2).astype(int)
+        shape = np.array(site.case.shape)
+        self._image[row] = torch.as_tensor(
+            _read_block(site.case.read_image, start, self._block, shape)
+        )
+        if self._mask is not None:
+            for mask_id in site.mask_ids:
+                covered = _read_block(
+                    lambda block, mask_id=mask_id: site.case.read_mask(mask_id, block),
+                    start, self._block, shape,
+                )  # fmt: skip
+                torch.maximum(self._mask[row], torch.as_tensor(covered), out=self._mask[row])
+        self._centre[row] = torch.as_tensor(centre - start)
+        self._first[row] = torch.as_tensor(-0.5 - start)
+        self._last[row] = torch.as_tensor(shape - 0.5 - start)
+
+
+def _read_block(
+    read: "_Reader", start: NDArray[np.int_], block: Sequence[int], shape: NDArray[np.int_]
+) -> NDArray[np.generic]:
+    """Reads a block that may reach beyond the case; the outermost voxels are repeated there."""
+    first = np.clip(start, 0, shape - 1)
+    last = np.maximum(np.clip(start + np.array(block), 1, shape), first + 1)
+    voxels = read(tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True)))
+    missing = [
+        (int(a - s), int(s + length - b))
+        for a, s, length, b in zip(first, start, block, last, strict=True)
+    ]
+    return np.pad(voxels, missing, mode="edge")
+
+
+class _Reader(Protocol):
+    def __call__(self, block: tuple[slice, ...], /) -> NDArray[np.generic]: ...
+
+
+def _interpolate(
+    voxels: Float[Tensor, "batch bd bh bw"], grid: Float[Tensor, "batch d h w 3"]
+) -> Float[Tensor, "batch 1 d h w"]:
+    return F.grid_sample(
+        voxels[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True
+    )

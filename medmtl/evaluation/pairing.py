@@ -1,0 +1,92 @@
+"""Which lesions two arms have in common, and whether they may be compared at all."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+from medmtl.errors import EvaluationError
+
+
+def pair_lesions(first: pd.DataFrame, second: pd.DataFrame, *, value: str) -> pd.DataFrame:
+    """Joins two arms on `lesion_id`, and refuses what cannot be compared.
+
+    Args:
+        first: A row a lesion: `lesion_id`, `patient_id`, `value`, and for predictions `target`.
+        second: The same lesions in any order.
+        value: The column to compare, such as `prediction` or `dice`.
+
+    Returns:
+        `lesion_id` (sorted), `patient_id`, `first`, `second`, and `target`, `fold` and
+        `fold_second` where both arms have them. Lesions whose target is missing are left out.
+
+    Raises:
+        EvaluationError: A lesion twice, in one arm only, of two patients or with two targets,
+            or a value that is not finite.
+    """
+    for arm in (first, second):
+        if arm["lesion_id"].duplicated().any():
+            again = few(arm.loc[arm["lesion_id"].duplicated(), "lesion_id"])
+            raise EvaluationError(
+                f"lesions more than once in one arm: {again}; give one row a lesion"
+            )
+    alone = set(first["lesion_id"]) ^ set(second["lesion_id"])
+    if alone:
+        raise EvaluationError(
+            f"{len(alone)} lesions are in one arm only ({few(alone)}): evaluate both arms on the "
+            "same lesions"
+        )
+    kept = ["lesion_id", "patient_id", value]
+    kept += [name for name in ("target", "fold") if name in first and name in second]
+    pairs = first[kept].merge(second[kept], on="lesion_id", suffixes=("", "_second"))
+    pairs = pairs.sort_values("lesion_id", ignore_index=True)
+    _refuse_contradictions(pairs)
+    if "target" in pairs:
+        pairs = pairs[pairs["target"].notna()].reset_index(drop=True)
+    pairs = pairs.rename(columns={value: "first", f"{value}_second": "second"})
+    broken = ~np.isfinite(pairs[["first", "second"]].to_numpy(float)).all(axis=1)
+    if broken.any():
+        raise EvaluationError(
+            f"{int(broken.sum())} lesions have no finite {value} in one of the arms "
+            f"({few(pairs.loc[broken, 'lesion_id'])}): leave them out of both and state how many"
+        )
+    return pairs.drop(columns=["patient_id_second", "target_second"], errors="ignore")
+
+
+def _refuse_contradictions(pairs: pd.DataFrame) -> None:
+    """The same lesion must be the same patient's, with the same label, in both arms."""
+    for column in ("patient_id", "target"):
+        if column not in pairs:
+            continue
+        one, other = pairs[column], pairs[f"{column}_second"]
+        differs = (one != other) & ~(one.isna() & other.isna())
+        if differs.any():
+            raise EvaluationError(
+                f"{int(differs.sum())} lesions have another {column} in each arm "
+                f"({few(pairs.loc[differs, 'lesion_id'])}): the arms are of different cohorts"
+            )
+
+
+def few(names: Iterable[object]) -> str:
+    """The first names in order, for a message."""
+    ordered = sorted(map(str, names))
+    return ", ".join(ordered[:5]) + (", ..." if len(ordered) > 5 else "")
+
+
+def pair_predictions(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """Joins the predictions of two cross-validations over the same folds.
+
+    Returns:
+        `lesion_id`, `patient_id`, `target`, `fold`, `first`, `second`.
+
+    Raises:
+        EvaluationError: See `pair_lesions`; or a lesion lies in another fold in each arm.
+    """
+    pairs = pair_lesions(first, second, value="prediction")
+    differs = pairs["fold"] != pairs["fold_second"]
+    if differs.any():
+        raise EvaluationError(
+            f"{int(differs.sum())} lesions lie in another fold in each arm "
+            f"({few(pairs.loc[differs, 'lesion_id'])}): fold by fold comparison needs one split"
+        )
+    return pairs.drop(columns="fold_second")

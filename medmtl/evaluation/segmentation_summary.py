@@ -1,0 +1,161 @@
+"""How well one structure was segmented, arm by arm, and how the arms differ."""
+
+from typing import Any
+
+import pandas as pd
+
+from medmtl.evaluation.comparison import paired_mean_difference
+from medmtl.evaluation.intervals import patient_bootstrap
+from medmtl.evaluation.subgroups import (
+    FEWEST_OF_A_CLASS,
+    SummarySettings,
+    not_applicable,
+    subgroup_values,
+)
+from medmtl.evaluation.weighted import mean_value, median_value
+
+COMPARED = ("dice", "nsd")
+
+
+def summarize_structure(rows: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
+    """Summarizes one structure.
+
+    Args:
+        rows: Segmentation scores of one task and structure, every arm.
+        settings: See `SummarySettings`.
+
+    Returns:
+        `arms`, and `differences` of each from the reference arm (arm minus reference).
+
+    Raises:
+        EvaluationError: The arms are of different lesions, patients or references.
+    """
+    named = rows.assign(lesion_id=rows["lesion_id"].fillna(rows["scan_id"]))
+    return {
+        "arms": {
+            str(arm): _arm(of_arm.sort_values("lesion_id"), settings)
+            for arm, of_arm in named.groupby("arm", sort=True)
+        },
+        "differences": _differences(named, settings),
+    }
+
+
+def _arm(rows: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
+    return _scores(rows, settings) | {"subgroups": _subgroups(rows, settings)}
+
+
+def _scores(rows: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
+    """The scores of one arm, each with what it leaves out.
+
+    Dice and NSD count a missed structure as 0. HD95 has no number for it, so its mean is over
+    the structures found: better than it looks, and `not_computed` says by how many.
+    """
+    drawn, predicted = rows["reference_volume_ml"] > 0, rows["volume_ml"] > 0
+    counts = {
+        "lesions": len(rows),
+        "patients": rows["patient_id"].nunique(),
+        "missed": int((drawn & (rows["dice"] == 0)).sum()),
+        "empty_prediction": int((drawn & ~predicted).sum()),
+        "false_structure": int((~drawn & predicted).sum()),
+        "nothing_to_find": int((~drawn & ~predicted).sum()),
+    }
+    error_ml = (rows["volume_ml"] - rows["reference_volume_ml"])[drawn]
+    return {
+        "counts": counts,
+        "dice": _spread(rows, rows["dice"].dropna(), settings),
+        "nsd": _spread(rows, rows["nsd"].dropna(), settings),
+        "hd95_mm": _spread(rows, rows["hd95_mm"].dropna(), settings)
+        | {
+            "not_computed": {
+                reason: counts[reason]
+                for reason in ("empty_prediction", "false_structure", "nothing_to_find")
+            }
+        },
+        "volume_error_ml": _spread(rows, error_ml, settings),
+    }
+
+
+def _spread(rows: pd.DataFrame, values: pd.Series, settings: SummarySettings) -> dict[str, Any]:
+    """Mean and median over lesions with their intervals, and the quartiles."""
+    numbers = values.to_numpy(float)
+    patients = rows.loc[values.index, "patient_id"].to_numpy()
+    quartiles = values.quantile([0.25, 0.75]).tolist() if len(values) else [None, None]
+    detail = f"; over {len(numbers)} of {len(rows)} lesions"
+    return {
+        "n": len(numbers),
+        "mean": patient_bootstrap(
+            mean_value(numbers), patients, resampling=settings.resampling, detail=detail
+        ),
+        "median": patient_bootstrap(
+            median_value(numbers), patients, resampling=settings.resampling, detail=detail
+        ),
+        "q1": quartiles[0],
+        "q3": quartiles[1],
+    }
+
+
+def _subgroups(rows: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
+    summary: dict[str, Any] = {}
+    for name, subgroup in settings.subgroups.items():
+        values = subgroup_values(rows, subgroup, settings)
+        if values is None:
+            summary[name] = not_applicable(subgroup)
+            continue
+        members = rows[subgroup.holds(values)]
+        summary[name] = _scores(members, settings) | {
+            "missing_column": int(values.isna().sum()),
+            "underpowered": len(members) < FEWEST_OF_A_CLASS,
+        }
+    return summary
+
+
+def _differences(rows: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
+    reference = rows[rows["arm"] == settings.reference_arm]
+    if reference.empty:
+        return {}
+    return {
+        str(arm): _compare(of_arm, reference, settings)
+        for arm, of_arm in rows.groupby("arm", sort=True)
+        if arm != settings.reference_arm
+    }
+
+
+def _compare(
+    first: pd.DataFrame, reference: pd.DataFrame, settings: SummarySettings
+) -> dict[str, Any]:
+    """Over the structures that are there: where the reference is empty, Dice rewards nothing."""
+    one, other = (arm[arm["reference_volume_ml"] > 0] for arm in (first, reference))
+    subgroups: dict[str, Any] = {}
+    for name, subgroup in settings.subgroups.items():
+        values = subgroup_values(one, subgroup, settings)
+        if values is None:
+            subgroups[name] = not_applicable(subgroup)
+            continue
+        members = one[subgroup.holds(values)]
+        same = other[other["lesion_id"].isin(members["lesion_id"])]
+        subgroups[name] = _mean_differences(members, same, settings) | {
+            "underpowered": len(members) < FEWEST_OF_A_CLASS
+        }
+    return _mean_differences(one, other, settings) | {
+        "not_compared": len(first) - len(one),
+        "other_reference": _count_other_references(one, other),
+        "subgroups": subgroups,
+    }
+
+
+def _count_other_references(first: pd.DataFrame, reference: pd.DataFrame) -> int:
+    """Lesions whose reference mask is over 1 % larger or smaller in one arm than in the other."""
+    volumes = [arm.set_index("lesion_id")["reference_volume_ml"] for arm in (first, reference)]
+    ratio = volumes[0] / volumes[1]
+    return int(((ratio > 1.01) | (ratio < 1 / 1.01)).sum())
+
+
+def _mean_differences(
+    first: pd.DataFrame, reference: pd.DataFrame, settings: SummarySettings
+) -> dict[str, Any]:
+    summary: dict[str, Any] = {"lesions": len(first)}
+    for value in COMPARED:
+        summary[value] = paired_mean_difference(
+            first, reference, value=value, resampling=settings.resampling
+        )
+    return summary

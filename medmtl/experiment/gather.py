@@ -1,0 +1,126 @@
+"""Brings the finished cells' tables together, and makes sure that no fold saw another's test."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from medmtl.errors import LeakageError, RunError
+from medmtl.experiment.plan import Cell
+from medmtl.run_folder import (
+    OUT_OF_FOLD_COLUMNS,
+    SEGMENTATION_COLUMNS,
+    CellFolder,
+    RunFolder,
+    write_table,
+)
+
+NAME_COLUMNS = [
+    "arm", "cell", "patient_id", "scan_id", "lesion_id", "task", "output", "structure",
+]  # fmt: skip
+MOST_NAMED = 10
+
+
+def gather(run: RunFolder, cells: Sequence[Cell]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Concatenates the cells' tables in the order of the plan and writes them to the run.
+
+    Every number keeps every bit it has. What ran first does not matter.
+
+    Args:
+        run: The folder; its out_of_fold.csv and segmentation.csv are written anew.
+        cells: All cells of the plan.
+
+    Returns:
+        The out-of-fold predictions, and the scores of segmentation.
+
+    Raises:
+        RunError: A cell is not finished, or a table of it is missing or damaged.
+        LeakageError: In one arm and repeat, a patient or lesion was tested by two folds.
+    """
+    unfinished = [cell.cell_id for cell in cells if not run.cell(cell.cell_id).done.is_file()]
+    if unfinished:
+        raise RunError(
+            f"{len(unfinished)} of {len(cells)} cells are not finished: {_some(unfinished)}; "
+            "give the command that runs them again"
+        )
+    predictions = _concatenate(run, cells, lambda cell: cell.out_of_fold, OUT_OF_FOLD_COLUMNS)
+    scores = _concatenate(run, cells, lambda cell: cell.segmentation, SEGMENTATION_COLUMNS)
+    repeats = {cell.cell_id: cell.repeat for cell in cells}
+    _require_disjoint_folds(pd.concat([predictions, scores]), repeats)
+    _require_once(predictions, "output")
+    _require_once(scores, "structure")
+    write_table(run.out_of_fold, predictions)
+    write_table(run.segmentation, scores)
+    return predictions, scores
+
+
+def _concatenate(
+    run: RunFolder,
+    cells: Sequence[Cell],
+    file_of: Callable[[CellFolder], Path],
+    columns: list[str],
+) -> pd.DataFrame:
+    tables = [_read(file_of(run.cell(cell.cell_id)), cell, columns) for cell in cells]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+
+
+def _read(path: Path, cell: Cell, columns: list[str]) -> pd.DataFrame:
+    names = [name for name in columns if name in NAME_COLUMNS]
+    numbers = [name for name in columns if name not in [*names, "fold"]]
+    try:
+        table = pd.read_csv(
+            path,
+            # Only an empty number is missing: a patient may well be called NA.
+            dtype={**dict.fromkeys(names, str), **dict.fromkeys(numbers, float), "fold": int},
+            keep_default_na=False,
+            na_values=dict.fromkeys(numbers, [""]),
+            float_precision="round_trip",
+        )[columns]
+    except FileNotFoundError:
+        raise _damaged(path, cell, "is missing") from None
+    except (ValueError, KeyError) as error:
+        raise _damaged(path, cell, f"is damaged ({error})") from error
+    expected = {"cell": cell.cell_id, "arm": cell.arm, "fold": cell.fold}
+    for column, value in expected.items():
+        if not (table[column] == value).all():
+            raise _damaged(path, cell, f"is another cell's: its {column} is not always {value}")
+    return table
+
+
+def _damaged(path: Path, cell: Cell, what: str) -> RunError:
+    folder = f"cells/{cell.cell_id}"
+    return RunError(
+        f"{folder}/{path.name} {what}; delete {folder} and give the command that runs it again"
+    )
+
+
+def _require_disjoint_folds(rows: pd.DataFrame, repeats: dict[str, int]) -> None:
+    tested = rows[["arm", "cell", "patient_id"]].drop_duplicates()
+    tested = tested.assign(repeat=tested["cell"].map(repeats))
+    twice = tested[tested.duplicated(["arm", "repeat", "patient_id"], keep=False)]
+    if not twice.empty:
+        leaks = [
+            f"{patient} by {' and '.join(group['cell'])}"
+            for (_, _, patient), group in twice.groupby(["arm", "repeat", "patient_id"])
+        ]
+        raise LeakageError(
+            f"patients were tested by two folds: {_some(leaks)}; the run cannot be used, "
+            "mend its folds and start it again under another name"
+        )
+
+
+def _require_once(rows: pd.DataFrame, what: str) -> None:
+    # A patient is in one fold by now, so a row that is there twice is there twice in a cell.
+    key = ["cell", "scan_id", "lesion_id", "task", what]
+    twice = rows[rows.duplicated(key)]
+    if not twice.empty:
+        rows_named = ["/".join(row) for row in twice[key].itertuples(index=False)]
+        raise RunError(
+            f"rows stand twice in a cell's table: {_some(rows_named)}; "
+            "delete those cells' folders and give the command that runs them again"
+        )
+
+
+def _some(things: Sequence[str]) -> str:
+    more = f" and {len(things) - MOST_NAMED} more" if len(things) > MOST_NAMED else ""
+    return ", ".join(things[:MOST_NAMED]) + more

@@ -1,0 +1,55 @@
+"""How far a cell is: a line of JSON in its folder, for whoever watches."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from medmtl.errors import RunError
+
+
+@dataclass(frozen=True)
+class CellProgress:
+    """How far a cell is.
+
+    Attributes:
+        stage: What it is doing: caching, training, testing, ...
+        epoch: Epochs done.
+        epochs: Epochs in all; 0 if it is not yet known.
+        message: A few words more, such as the last loss.
+    """
+
+    stage: str
+    epoch: int = 0
+    epochs: int = 0
+    message: str = ""
+
+    @property
+    def fraction(self) -> float:
+        """The part that is done, 0 to 1."""
+        return min(self.epoch / self.epochs, 1.0) if self.epochs > 0 else 0.0
+
+
+def write_progress(path: Path, progress: CellProgress) -> None:
+    """Writes the line whole, but without waiting for the disk: losing it costs nothing.
+
+    Raises:
+        RunError: The disk is full or not writable.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        aside.write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
+        aside.replace(path)
+    except OSError as error:
+        raise RunError(
+            f"{path.parent.name}/{path.name} could not be written: {error.strerror}; "
+            "make room and give the same command again"
+        ) from error
+
+
+def read_progress(path: Path) -> CellProgress | None:
+    """Reads the line; None before the cell has written any, or if a crash has spoilt it."""
+    try:
+        return CellProgress(**json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None

@@ -1,0 +1,159 @@
+"""The outline of the lesion at a position, on the scan's own grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
+from scipy import ndimage
+from torch import Tensor
+
+from medmtl.data.cache import CachedCase
+from medmtl.data.geometry import voxel_to_world, world_to_voxel
+from medmtl.data.intensity import IntensityWindow, flatten_inside
+from medmtl.data.windows import NO_HU
+from medmtl.models.multitask import MultiTaskModel
+
+# Mirrored along each set of axes and back: what the network says must not depend on it.
+MIRRORS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (4,), (3, 4), (2, 3, 4))
+TOUCHING = np.ones((3, 3, 3))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NativeGrid:
+    """The grid of a scan as stored.
+
+    Attributes:
+        shape: Voxels along i, j, k.
+        affine: Maps (i, j, k) indices to RAS mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LesionSegmenter:
+    """Outlines lesions with one model, or with several whose logits are averaged.
+
+    Attributes:
+        models: In evaluation mode.
+        task: Name of the segmentation head.
+        region_mm: The box around the position that is looked at (depth, height, width); a
+            lesion that is larger is cut off at its faces.
+        spacing_mm: Of the working grid.
+        intensity: How HU are scaled.
+        padding_only: The control: one HU for the whole file.
+        average_views: Whether mirrored views are averaged.
+        precision: Of the arithmetic.
+    """
+
+    models: Sequence[MultiTaskModel]
+    task: str
+    region_mm: tuple[float, float, float]
+    spacing_mm: tuple[float, float, float]
+    intensity: IntensityWindow
+    padding_only: bool
+    average_views: bool
+    precision: Literal["bf16", "fp32"]
+
+    def segment(
+        self, case: CachedCase, position_mm: tuple[float, float, float], grid: NativeGrid
+    ) -> Bool[np.ndarray, "i j k"]:
+        """Outlines the lesion at a position.
+
+        Of several pieces found, the one at (or nearest to) the position is the lesion. None
+        found: an empty mask.
+        """
+        box = self._box(case, position_mm)
+        logits = self._logits(case, box)
+        mask = _onto_grid(logits, box, case.affine, grid)
+        return piece_at(mask, grid.affine, position_mm)
+
+    def _box(
+        self, case: CachedCase, position_mm: tuple[float, float, float]
+    ) -> tuple[slice, slice, slice]:
+        centre = world_to_voxel(case.affine, position_mm)
+        half = np.array(self.region_mm) / np.array(self.spacing_mm) / 2
+        first = np.clip(np.floor(centre - half), 0, np.array(case.shape) - 1).astype(int)
+        last = np.clip(np.ceil(centre + half) + 1, first + 1, case.shape).astype(int)
+        a, b, c = (slice(int(s), int(e)) for s, e in zip(first, last, strict=True))
+        return a, b, c
+
+    @torch.no_grad()
+    def _logits(
+        self, case: CachedCase, box: tuple[slice, slice, slice]
+    ) -> Float[Tensor, "depth height width"]:
+        image_hu = torch.as_tensor(case.read_image(box)).float()[None, None]
+        if self.padding_only:
+            image_hu = flatten_inside(image_hu, torch.ones_like(image_hu, dtype=torch.bool))
+        image, cut = self._padded(image_hu)
+        image = self.intensity.scale(image)
+        total = torch.zeros_like(image_hu)
+        mirrors = MIRRORS if self.average_views else MIRRORS[:1]
+        for model in self.models:
+            for axes in mirrors:
+                with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+                    logits = model(image.flip(axes), [self.task])[self.task]
+                total += logits.flip(axes)[cut]
+        return (total / (len(self.models) * len(mirrors)))[0, 0]
+
+    def _padded(self, image_hu: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
+        """Fills up to what the encoder's strides divide; says where the image then lies."""
+        coarsest = self.models[0].encoder.strides[-1]
+        pads, cut = [], [slice(None), slice(None)]
+        for length, stride in zip(image_hu.shape[2:], coarsest, strict=True):
+            missing = -length % stride
+            pads.append((missing // 2, missing - missing // 2))
+            cut.append(slice(missing // 2, missing // 2 + length))
+        flat = [amount for pair in reversed(pads) for amount in pair]
+        return F.pad(image_hu, flat, value=float(NO_HU)), tuple(cut)
+
+
+def piece_at(
+    mask: Bool[np.ndarray, "i j k"],
+    affine: NDArray[np.float64],
+    position_mm: tuple[float, float, float],
+) -> Bool[np.ndarray, "i j k"]:
+    """Keeps the connected piece (26 neighbours) whose nearest voxel is nearest to a position."""
+    pieces, count = ndimage.label(mask, structure=TOUCHING)
+    if count < 2:
+        return mask
+    voxels = np.argwhere(mask)
+    distances = np.linalg.norm(voxel_to_world(affine, voxels) - np.array(position_mm), axis=1)
+    return pieces == pieces[tuple(voxels[distances.argmin()])]
+
+
+def _onto_grid(
+    logits: Float[Tensor, "depth height width"],
+    box: tuple[slice, slice, slice],
+    affine: NDArray[np.float64],
+    grid: NativeGrid,
+) -> Bool[np.ndarray, "i j k"]:
+    """Interpolates logits at the scan's own voxels; outside the box nothing is found."""
+    mask = np.zeros(grid.shape, dtype=bool)
+    start = np.array([side.start for side in box], dtype=float)
+    length = np.array(logits.shape)
+    corners = np.stack(np.meshgrid(*zip(start - 0.5, start + length - 0.5, strict=True)), -1)
+    reached = world_to_voxel(grid.affine, voxel_to_world(affine, corners.reshape(-1, 3)))
+    first = np.clip(np.floor(reached.min(0)), 0, grid.shape).astype(int)
+    last = np.clip(np.ceil(reached.max(0)) + 1, 0, grid.shape).astype(int)
+    if (last <= first).any():
+        return mask
+    axes = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
+    native = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    shape = native.shape[:3]
+    points = world_to_voxel(affine, voxel_to_world(grid.affine, native.reshape(-1, 3))) - start
+    within = ((points >= -0.5) & (points <= length - 0.5)).all(1).reshape(shape)
+    scaled = points / np.maximum(length - 1, 1) * 2 - 1
+    places = torch.as_tensor(scaled[:, ::-1].copy(), dtype=torch.float32).reshape(1, *shape, 3)
+    sampled = F.grid_sample(
+        logits[None, None], places, mode="bilinear", padding_mode="border", align_corners=True
+    )
+    found = (sampled[0, 0].numpy() > 0) & within
+    mask[tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True))] = found
+    return mask

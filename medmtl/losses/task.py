@@ -1,0 +1,92 @@
+"""Task losses. A case without a label contributes exactly nothing: no loss, no gradient.
+
+Missing cases are taken out before anything is computed, not multiplied by zero afterwards:
+0 x inf is nan, and a mean must be over the cases that count.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+SMOOTH_VOXELS = 1.0
+
+
+class TaskLoss(Protocol):
+    """Turns logits and targets into one number; 0, without gradient, where nothing is observed."""
+
+    def __call__(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        observed: Bool[Tensor, " batch"],
+        inside: Bool[Tensor, "batch 1 depth height width"],
+    ) -> Float[Tensor, ""]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationLoss:
+    """Cross-entropy, or focal loss where gamma is above 0; mean over the observed cases.
+
+    Source:
+        Focal loss: Lin 2017. One logit means two classes.
+    """
+
+    gamma: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "batch outputs"],
+        targets: Int[Tensor, " batch"],
+        *,
+        observed: Bool[Tensor, " batch"],
+        inside: Bool[Tensor, "batch 1 depth height width"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Computes the loss."""
+        if not observed.any():
+            return logits.new_zeros(())
+        logits, targets = logits[observed], targets[observed]
+        if logits.shape[1] == 1:  # class 0 has logit 0
+            logits = torch.cat([torch.zeros_like(logits), logits], dim=1)
+        loss = F.cross_entropy(
+            logits, targets, reduction="none", label_smoothing=self.label_smoothing
+        )
+        if self.gamma > 0:
+            right = logits.softmax(1).gather(1, targets[:, None])[:, 0]
+            loss = loss * (1 - right) ** self.gamma
+        return loss.mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationLoss:
+    """Soft Dice a case, plus binary cross-entropy a voxel, over the voxels of the file.
+
+    Source:
+        Milletari 2016 (Dice), their sum: Isensee 2021 (nnU-Net).
+    """
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "batch 1 depth height width"],
+        targets: Bool[Tensor, "batch 1 depth height width"],
+        *,
+        observed: Bool[Tensor, " batch"],
+        inside: Bool[Tensor, "batch 1 depth height width"],
+    ) -> Float[Tensor, ""]:
+        """Computes the loss."""
+        if not observed.any():
+            return logits.new_zeros(())
+        logits, inside = logits[observed], inside[observed].float()
+        targets = targets[observed].float() * inside
+        entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        voxels = inside.sum().clamp(min=1)
+        probability = logits.sigmoid() * inside
+        overlap = (probability * targets).flatten(1).sum(1)
+        total = probability.flatten(1).sum(1) + targets.flatten(1).sum(1)
+        dice = (2 * overlap + SMOOTH_VOXELS) / (total + SMOOTH_VOXELS)
+        return (entropy * inside).sum() / voxels + (1 - dice).mean()

@@ -1,0 +1,1 @@
+"""A shared encoder and its heads."""

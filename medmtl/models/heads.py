@@ -1,0 +1,77 @@
+"""Heads: what is read from the shared features for each task."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from medmtl.models.encoder import Features, Stride
+
+
+class ClassificationHead(nn.Module):
+    """Pools the coarsest features and reads the classes off them.
+
+    Mean and maximum are both pooled: the mean tells what most of the window is like, the
+    maximum whether something is there at all.
+
+    Args:
+        channels: Of the coarsest features.
+        outputs: Logits: one for two classes, else one a class.
+        dropout: Before the last layer.
+    """
+
+    def __init__(self, *, channels: int, outputs: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(2 * channels, outputs)
+
+    def forward(self, features: Features) -> Float[Tensor, "batch outputs"]:
+        """Computes the logits, in fp32."""
+        coarsest = features[-1]
+        pooled = torch.cat([coarsest.mean((2, 3, 4)), coarsest.amax((2, 3, 4))], dim=1)
+        return self.linear(self.dropout(pooled)).float()
+
+
+class SegmentationHead(nn.Module):
+    """A U-Net decoder: upsamples level by level, joined by the encoder's finer features.
+
+    The last step lays channels out into the voxels that the encoder's stem folded in
+    (sub-pixel convolution), so logits have the input's full resolution.
+
+    Source:
+        Ronneberger 2015; sub-pixel convolution: Shi 2016.
+    """
+
+    def __init__(self, *, channels: Sequence[int], finest: Stride) -> None:
+        super().__init__()
+        self.finest = finest
+        pairs = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
+        self.levels = nn.ModuleList(_join(coarse, fine) for coarse, fine in pairs)
+        depth, height, width = finest
+        self.output = nn.Conv3d(channels[0], depth * height * width, 3, padding=1)
+
+    def forward(self, features: Features) -> Float[Tensor, "batch 1 depth height width"]:
+        """Computes the logits, in fp32."""
+        decoded = features[-1]
+        for level, finer in zip(self.levels, features[-2::-1], strict=True):
+            raised = F.interpolate(decoded, size=finer.shape[2:], mode="trilinear")
+            decoded = level(torch.cat([raised, finer], dim=1))
+        return channels_to_space(self.output(decoded), self.finest).float()
+
+
+def _join(coarse: int, fine: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv3d(coarse + fine, fine, 3, padding=1, bias=False), nn.BatchNorm3d(fine), nn.ReLU()
+    )
+
+
+def channels_to_space(
+    logits: Float[Tensor, "batch channels d h w"], factors: Stride
+) -> Float[Tensor, "batch 1 depth height width"]:
+    """Lays channels out as the voxels that each coarse voxel spans."""
+    batch, _, depth, height, width = logits.shape
+    a, b, c = factors
+    tiles = logits.reshape(batch, a, b, c, depth, height, width).permute(0, 4, 1, 5, 2, 6, 3)
+    return tiles.reshape(batch, 1, depth * a, height * b, width * c)

@@ -1,0 +1,179 @@
+"""What a run looks like on disk: whole files or none.
+
+runs/<name>/
+  config.yaml        the resolved configuration
+  plan.csv           a row a cell
+  folds.csv          a row a patient: which fold, and which inner split
+  provenance.json    versions, commit, digest of the data
+  cells/<id>/        one trained cell, see `CellFolder`
+  out_of_fold.csv    a row an output of a test case, all cells and baselines
+  segmentation.csv   a row a segmented structure of a test case
+  summary.json       every number that the report prints
+  report/            what people open
+"""
+
+import errno
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medmtl.errors import RunError
+
+OUT_OF_FOLD_COLUMNS = [
+    "arm", "cell", "patient_id", "scan_id", "lesion_id", "task", "fold", "output", "target",
+    "prediction",
+]  # fmt: skip
+SEGMENTATION_COLUMNS = [
+    "arm", "cell", "patient_id", "scan_id", "lesion_id", "task", "structure", "fold", "dice",
+    "nsd", "hd95_mm", "volume_ml", "reference_volume_ml", "slices_beyond",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class CellFolder:
+    """The files of one cell. `done` is written last: with it the cell is finished."""
+
+    path: Path
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything needed to go on training bit-identically; removed when finished."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def model(self) -> Path:
+        """The weights of the chosen epoch, with temperatures and thresholds."""
+        return self.path / "model.pt"
+
+    @property
+    def epochs(self) -> Path:
+        """A row an epoch: losses, and scores on the inner split."""
+        return self.path / "epochs.csv"
+
+    @property
+    def out_of_fold(self) -> Path:
+        """Predictions of the classification heads for the fold's test patients."""
+        return self.path / "out_of_fold.csv"
+
+    @property
+    def segmentation(self) -> Path:
+        """Scores of the segmentation heads for the fold's test patients."""
+        return self.path / "segmentation.csv"
+
+    @property
+    def masks(self) -> Path:
+        """Predicted masks of the test patients, each on its own scan's grid."""
+        return self.path / "masks"
+
+    @property
+    def progress(self) -> Path:
+        """One line of JSON: how far the cell is, for whoever watches."""
+        return self.path / "progress.json"
+
+    @property
+    def log(self) -> Path:
+        """What the cell printed."""
+        return self.path / "log.txt"
+
+    @property
+    def done(self) -> Path:
+        """Written last."""
+        return self.path / "done.json"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def plan(self) -> Path:
+        """A row a cell."""
+        return self.path / "plan.csv"
+
+    @property
+    def folds(self) -> Path:
+        """A row a patient."""
+        return self.path / "folds.csv"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, commit, digest of the data."""
+        return self.path / "provenance.json"
+
+    @property
+    def out_of_fold(self) -> Path:
+        """A row an output of a test case, all cells and baselines."""
+        return self.path / "out_of_fold.csv"
+
+    @property
+    def segmentation(self) -> Path:
+        """A row a segmented structure of a test case."""
+        return self.path / "segmentation.csv"
+
+    @property
+    def summary(self) -> Path:
+        """Every number that the report prints."""
+        return self.path / "summary.json"
+
+    @property
+    def report(self) -> Path:
+        """What people open."""
+        return self.path / "report" / "index.html"
+
+    def cell(self, cell_id: str) -> CellFolder:
+        """The folder of one cell."""
+        return CellFolder(self.path / "cells" / cell_id)
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Writes a file whole or not at all: aside, to the disk, then renamed over the old one.
+
+    Args:
+        path: Where the file shall be. Its folder is made.
+        write: Writes the file to the path it is given.
+
+    Raises:
+        RunError: The disk is full or not writable. The old file, if any, is untouched.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(aside)
+        with aside.open("rb") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise RunError(
+            f"{path.parent.name}/{path.name} could not be written: {reason}; "
+            "nothing was lost, make room and give the same command again"
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8") and None)
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Writes a CSV file whole or not at all; numbers keep every bit they have."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes a JSON file whole or not at all, keys in the order given, no NaN."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
