@@ -1,5 +1,6 @@
 """Every knob: its meaning, unit, range, default, and where the default comes from.
 
+Paths written in a file are relative to that file; defaults, and --set, to where you start medmtl.
 Lengths of space are in mm and in the order depth, height, width (patient axes S, A, R),
 the order of tensor axes. Nothing here imports torch: a mistyped key is told in a blink.
 """
@@ -173,7 +174,6 @@ class Folds(Knobs):
     """Who is tested where. Patients are never split."""
 
     count: int = Field(5, ge=2, le=100)
-    repeats: int = Field(1, ge=1, le=100)
     stratify_by: str | None = Field(None, description="a label; default: the first head's")
     inner_fraction: float = Field(
         0.2, gt=0, lt=0.6, description="of the training patients; chooses epoch and temperature"
@@ -232,6 +232,17 @@ class Subgroup(Knobs):
     title: str = ""
 
 
+class Inference(Knobs):
+    """How trained models are asked."""
+
+    average_views: bool = Field(
+        True, description="average turned and mirrored views; switch off for left-right tasks"
+    )
+    region_mm: SizeMm = Field(
+        (64.0, 64.0, 64.0), description="box around a position in which a lesion is outlined"
+    )
+
+
 class Evaluation(Knobs):
     """How predictions are judged."""
 
@@ -254,7 +265,7 @@ class Engine(Knobs):
 class Cache(Knobs):
     """Preprocessed scans on disk, shared by all cells and runs."""
 
-    folder: Path = Field(Path(".medmtl_cache"), description="relative to where you start medmtl")
+    folder: Path = Path(".medmtl_cache")
     max_gb: float = Field(20.0, gt=0, description="the least recently used are removed first")
 
 
@@ -276,6 +287,8 @@ class Config(Knobs):
     training: Training = Training()
     folds: Folds = Folds()
     baselines: dict[str, Baseline] = Field(default_factory=dict)
+    inference: Inference = Inference()
+    inference: Inference = Inference()
     evaluation: Evaluation = Evaluation()
     engine: Engine = Engine()
     cache: Cache = Cache()
@@ -311,14 +324,18 @@ class Config(Knobs):
                 raise ValueError(f"baselines.{name}.task: {baseline.task} is no classification")
             if isinstance(baseline, PredictedVolume):
                 _require(baseline.arm, self.arms, f"baselines.{name}.arm")
-        for name in (*self.arms, *self.baselines):
+        return self
+
+    @model_validator(mode="after")
+    def _arms_and_baselines_have_names_of_their_own(self) -> Self:
+        known: dict[str, Any] = {**self.arms, **self.baselines}
+        for name in known:
             if not NAME.fullmatch(name):
                 raise ValueError(f"{name}: use small letters, digits, '-' and '_' for names")
         both = sorted(set(self.arms) & set(self.baselines))
         if both:
             raise ValueError(f"{both[0]} names an arm and a baseline; rename one")
         if self.evaluation.reference is not None:
-            known = {**self.arms, **self.baselines}
             _require(self.evaluation.reference, known, "evaluation.reference")
         return self
 

@@ -6,8 +6,9 @@ here; `--set a.b=c` is laid on top. Mappings are merged, lists and values replac
 
 import difflib
 import json
+import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -19,7 +20,14 @@ from medmtl.config import Config
 from medmtl.errors import ConfigError
 
 Key = tuple[str | int, ...]
-_RELATIVE_PATHS: tuple[Key, ...] = (("manifest",), ("folds", "table"))
+# Paths written in a file are relative to that file ("*": each entry).
+_PATHS: tuple[tuple[str, ...], ...] = (
+    ("manifest",),
+    ("output",),
+    ("folds", "table"),
+    ("cache", "folder"),
+    ("baselines", "*", "path"),
+)
 
 
 @dataclass
@@ -68,9 +76,17 @@ def resolve_arm(config: Config, arm: str) -> Config:
     return _validate(loaded, Path(f"arms.{arm}"))
 
 
-def dump_config(config: Config) -> str:
-    """The resolved configuration as YAML: every knob, defaults included."""
+def dump_config(config: Config, folder: Path) -> str:
+    """The resolved configuration as YAML, defaults included.
+
+    Args:
+        config: Any.
+        folder: Of the file that the text is for; paths are written relative to it, so that the
+            file names no user and may be moved with its surroundings.
+    """
     values = json.loads(config.model_dump_json())
+    for key in _PATHS:
+        _change_path(values, key, lambda text: Path(os.path.relpath(text, folder)).as_posix())
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -104,17 +120,21 @@ def _load_file(path: Path) -> _Loaded:
         raise ConfigError(f"{path}:1: a configuration is a list of 'key: value' lines")
     loaded = _Loaded()
     loaded.values = _plain(node, (), loaded.places, path)
-    for key in _RELATIVE_PATHS:
-        _anchor_path(loaded.values, key, path.parent)
+    for key in _PATHS:
+        _change_path(loaded.values, key, lambda text: str(path.parent / text))
     return loaded
 
 
-def _anchor_path(values: dict[str, Any], key: Key, folder: Path) -> None:
-    *parents, last = key
-    for parent in parents:
-        values = values.get(parent) if isinstance(values, dict) else None
-    if isinstance(values, dict) and isinstance(values.get(last), str):
-        values[last] = str(folder / values[last])
+def _change_path(values: Any, key: tuple[str, ...], change: Callable[[str], str]) -> None:
+    """Changes the path at a key of nested dicts, where there is one."""
+    first, *rest = key
+    for name in list(values) if first == "*" and isinstance(values, dict) else [first]:
+        if not isinstance(values, dict) or name not in values:
+            continue
+        if rest:
+            _change_path(values[name], tuple(rest), change)
+        elif isinstance(values[name], str):
+            values[name] = change(values[name])
 
 
 def _plain(node: yaml.Node, key: Key, places: dict[Key, str], path: Path) -> Any:
@@ -204,7 +224,8 @@ def _explain(fault: Any, loaded: _Loaded, path: Path) -> str:
         if kind == "union_tag_invalid":
             got, prefix = repr(context["tag"]), f"{prefix}kind: "
         names = re.findall(r"'([^']+)'", allowed)
-        return f"{prefix}not allowed (got {got}); allowed: {allowed}{_guess(got.strip(chr(39)), names)}"
+        guess = _guess(got.strip("'"), names)
+        return f"{prefix}not allowed (got {got}); allowed: {allowed}{guess}"
     message = fault["msg"][0].lower() + fault["msg"][1:]
     return f"{prefix}{message} (got {got})"
 
@@ -214,13 +235,11 @@ def _without_tags(location: Iterable[str | int], values: Any) -> Key:
     key: list[str | int] = []
     *parents, last = location or ("",)
     for part in parents:
-        if isinstance(values, dict) and part in values:
+        in_dict = isinstance(values, dict) and part in values
+        in_list = isinstance(values, list) and isinstance(part, int) and part < len(values)
+        if in_dict or in_list:
             values = values[part]
-        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
-            values = values[part]
-        else:
-            continue
-        key.append(part)
+            key.append(part)
     is_tag = isinstance(values, dict) and values.get("kind") == last and last not in values
     return tuple(key) if is_tag or last == "" else (*key, last)
 

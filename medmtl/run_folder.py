@@ -3,7 +3,7 @@
 runs/<name>/
   config.yaml        the resolved configuration
   plan.csv           a row a cell
-  folds.csv          a row a patient: which fold, and which inner split
+  folds.csv          a row a patient: in which fold it is tested
   provenance.json    versions, commit, digest of the data
   cells/<id>/        one trained cell, see `CellFolder`
   out_of_fold.csv    a row an output of a test case, all cells and baselines
@@ -76,6 +76,11 @@ class CellFolder:
         return self.path / "progress.json"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that runs the cell."""
+        return self.path / "lock"
+
+    @property
     def log(self) -> Path:
         """What the cell printed."""
         return self.path / "log.txt"
@@ -111,6 +116,11 @@ class RunFolder:
     def provenance(self) -> Path:
         """Versions, commit, digest of the data."""
         return self.path / "provenance.json"
+
+    @property
+    def contents(self) -> Path:
+        """A row a scan: whose it is, which fold, and the hash of its content."""
+        return self.path / "contents.csv"
 
     @property
     def out_of_fold(self) -> Path:

@@ -20,12 +20,7 @@ from medmtl.evaluation.comparison import (
 from medmtl.evaluation.intervals import Interval, patient_bootstrap
 from medmtl.evaluation.metrics import roc_auc
 from medmtl.evaluation.pairing import pair_predictions
-from medmtl.evaluation.subgroups import (
-    FEWEST_OF_A_CLASS,
-    SummarySettings,
-    not_applicable,
-    subgroup_values,
-)
+from medmtl.evaluation.subgroups import FEWEST_OF_A_CLASS, SummarySettings, by_subgroup
 from medmtl.evaluation.weighted import difference_of
 
 TESTS = ("corrected_t_test", "delong")
@@ -107,7 +102,9 @@ def _compare_output(
         "delong": _test_or_reason(
             "paired DeLong", settings, lambda: paired_delong(one, other, level=resampling.level)
         ),
-        "subgroups": _subgroup_differences(one, other, settings),
+        "subgroups": by_subgroup(
+            one, settings, lambda members: _subgroup_difference(members, other, settings)
+        ),
         "not_compared": missing,
     }
 
@@ -160,29 +157,18 @@ def _fold_test(
     )
 
 
-def _subgroup_differences(
-    first: pd.DataFrame, reference: pd.DataFrame, settings: SummarySettings
+def _subgroup_difference(
+    members: pd.DataFrame, reference: pd.DataFrame, settings: SummarySettings
 ) -> dict[str, Any]:
-    summary: dict[str, Any] = {}
-    for name, subgroup in settings.subgroups.items():
-        values = subgroup_values(first, subgroup, settings)
-        if values is None:
-            summary[name] = not_applicable(subgroup)
-            continue
-        members = first[subgroup.holds(values)]
-        labelled = members["target"].dropna()
-        positives = int(labelled.sum())
-        summary[name] = {
-            "pooled": paired_auc_difference(
-                members,
-                reference[reference["lesion_id"].isin(members["lesion_id"])],
-                resampling=settings.resampling,
-            ),
-            "positives": positives,
-            "negatives": len(labelled) - positives,
-            "underpowered": min(positives, len(labelled) - positives) < FEWEST_OF_A_CLASS,
-        }
-    return summary
+    labelled = members["target"].dropna()
+    positives = int(labelled.sum())
+    same = reference[reference["lesion_id"].isin(members["lesion_id"])]
+    return {
+        "pooled": paired_auc_difference(members, same, resampling=settings.resampling),
+        "positives": positives,
+        "negatives": len(labelled) - positives,
+        "underpowered": min(positives, len(labelled) - positives) < FEWEST_OF_A_CLASS,
+    }
 
 
 def _macro_difference(

@@ -15,12 +15,7 @@ from medmtl.evaluation.intervals import (
     patient_bootstrap,
 )
 from medmtl.evaluation.operating_point import operating_point
-from medmtl.evaluation.subgroups import (
-    FEWEST_OF_A_CLASS,
-    SummarySettings,
-    not_applicable,
-    subgroup_values,
-)
+from medmtl.evaluation.subgroups import FEWEST_OF_A_CLASS, SummarySettings, by_subgroup
 from medmtl.evaluation.weighted import Statistic, mean_of, mean_of_fold_aucs, pooled_auc
 
 
@@ -80,7 +75,7 @@ def _summarize_output(rows: pd.DataFrame, settings: SummarySettings) -> dict[str
         "logit_delong": _logit_delong(known, settings),
         "calibration": _calibration(known, settings),
         "operating_point": _operating_point(known, settings),
-        "subgroups": _subgroups(known, settings),
+        "subgroups": by_subgroup(known, settings, lambda members: _subgroup(members, settings)),
     }
 
 
@@ -161,26 +156,17 @@ def _operating_point(known: pd.DataFrame, settings: SummarySettings) -> dict[str
     return {"point": point, "thresholds": found.groupby("fold")["threshold"].first().to_dict()}
 
 
-def _subgroups(known: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
-    summary: dict[str, Any] = {}
-    for name, subgroup in settings.subgroups.items():
-        values = subgroup_values(known, subgroup, settings)
-        if values is None:
-            summary[name] = not_applicable(subgroup)
-            continue
-        members = known[subgroup.holds(values)]
-        positives = int(members["target"].sum())
-        negatives = len(members) - positives
-        summary[name] = {
-            "auc": _auc(members, settings),
-            "lesions": len(members),
-            "patients": members["patient_id"].nunique(),
-            "positives": positives,
-            "negatives": negatives,
-            "missing_column": int(values.isna().sum()),
-            "underpowered": min(positives, negatives) < FEWEST_OF_A_CLASS,
-        }
-    return summary
+def _subgroup(members: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
+    positives = int(members["target"].sum())
+    negatives = len(members) - positives
+    return {
+        "auc": _auc(members, settings),
+        "lesions": len(members),
+        "patients": members["patient_id"].nunique(),
+        "positives": positives,
+        "negatives": negatives,
+        "underpowered": min(positives, negatives) < FEWEST_OF_A_CLASS,
+    }
 
 
 def complete_lesions(rows: pd.DataFrame) -> list[pd.DataFrame]:

@@ -17,7 +17,7 @@ from scipy.stats import norm, t
 from medmtl.errors import EvaluationError
 from medmtl.evaluation.delong import auc_covariance
 from medmtl.evaluation.intervals import Interval, Resampling, patient_bootstrap
-from medmtl.evaluation.pairing import few, pair_lesions, pair_predictions
+from medmtl.evaluation.pairing import pair_lesions, pair_predictions
 from medmtl.evaluation.weighted import difference_of, mean_of_fold_aucs, mean_value, pooled_auc
 
 PAIR = ("first", "second")
@@ -135,11 +135,11 @@ def paired_delong(first: pd.DataFrame, second: pd.DataFrame, *, level: float = 0
         DeLong, DeLong and Clarke-Pearson 1988.
     """
     pairs = pair_lesions(first, second, value="prediction")
-    several = pairs.loc[pairs["patient_id"].duplicated(), "patient_id"]
-    if len(several):
+    several = int((pairs["patient_id"].value_counts() > 1).sum())
+    if several:
         raise EvaluationError(
-            f"{several.nunique()} patients have several lesions ({few(several.unique())}), which "
-            "are not independent: use paired_auc_difference"
+            f"{several} patients have several lesions, which are not independent: use "
+            "paired_auc_difference"
         )
     positives = int(pairs["target"].sum())
     if min(positives, len(pairs) - positives) < 2:
@@ -159,8 +159,8 @@ def paired_delong(first: pd.DataFrame, second: pd.DataFrame, *, level: float = 0
 def corrected_resampled_t_test(
     differences: Float[np.ndarray, " folds"],
     *,
-    n_train: float,
-    n_test: float,
+    n_train: int | float,
+    n_test: int | float,
     level: float = 0.95,
 ) -> PairedTest:
     """Tests the mean of the folds' differences, whose training sets overlap.

@@ -6,12 +6,7 @@ import pandas as pd
 
 from medmtl.evaluation.comparison import paired_mean_difference
 from medmtl.evaluation.intervals import patient_bootstrap
-from medmtl.evaluation.subgroups import (
-    FEWEST_OF_A_CLASS,
-    SummarySettings,
-    not_applicable,
-    subgroup_values,
-)
+from medmtl.evaluation.subgroups import FEWEST_OF_A_CLASS, SummarySettings, by_subgroup
 from medmtl.evaluation.weighted import mean_value, median_value
 
 COMPARED = ("dice", "nsd")
@@ -41,7 +36,14 @@ def summarize_structure(rows: pd.DataFrame, settings: SummarySettings) -> dict[s
 
 
 def _arm(rows: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
-    return _scores(rows, settings) | {"subgroups": _subgroups(rows, settings)}
+    subgroups = by_subgroup(
+        rows, settings, lambda members: _scores(members, settings) | _power(members)
+    )
+    return _scores(rows, settings) | {"subgroups": subgroups}
+
+
+def _power(members: pd.DataFrame) -> dict[str, bool]:
+    return {"underpowered": len(members) < FEWEST_OF_A_CLASS}
 
 
 def _scores(rows: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
@@ -94,21 +96,6 @@ def _spread(rows: pd.DataFrame, values: pd.Series, settings: SummarySettings) ->
     }
 
 
-def _subgroups(rows: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
-    summary: dict[str, Any] = {}
-    for name, subgroup in settings.subgroups.items():
-        values = subgroup_values(rows, subgroup, settings)
-        if values is None:
-            summary[name] = not_applicable(subgroup)
-            continue
-        members = rows[subgroup.holds(values)]
-        summary[name] = _scores(members, settings) | {
-            "missing_column": int(values.isna().sum()),
-            "underpowered": len(members) < FEWEST_OF_A_CLASS,
-        }
-    return summary
-
-
 def _differences(rows: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
     reference = rows[rows["arm"] == settings.reference_arm]
     if reference.empty:
@@ -125,17 +112,16 @@ def _compare(
 ) -> dict[str, Any]:
     """Over the structures that are there: where the reference is empty, Dice rewards nothing."""
     one, other = (arm[arm["reference_volume_ml"] > 0] for arm in (first, reference))
-    subgroups: dict[str, Any] = {}
-    for name, subgroup in settings.subgroups.items():
-        values = subgroup_values(one, subgroup, settings)
-        if values is None:
-            subgroups[name] = not_applicable(subgroup)
-            continue
-        members = one[subgroup.holds(values)]
-        same = other[other["lesion_id"].isin(members["lesion_id"])]
-        subgroups[name] = _mean_differences(members, same, settings) | {
-            "underpowered": len(members) < FEWEST_OF_A_CLASS
-        }
+    subgroups = by_subgroup(
+        one,
+        settings,
+        lambda members: (
+            _mean_differences(
+                members, other[other["lesion_id"].isin(members["lesion_id"])], settings
+            )
+            | _power(members)
+        ),
+    )
     return _mean_differences(one, other, settings) | {
         "not_compared": len(first) - len(one),
         "other_reference": _count_other_references(one, other),

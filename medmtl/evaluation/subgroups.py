@@ -1,7 +1,8 @@
 """Which lesions belong to a subgroup, such as those below 8 mm."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,17 +70,32 @@ class SummarySettings:
     thresholds: pd.DataFrame
 
 
-def subgroup_values(
-    rows: pd.DataFrame, subgroup: Subgroup, settings: SummarySettings
-) -> pd.Series | None:
-    """The subgroup's column for each row, or None where neither table has it."""
-    if subgroup.column in rows:
-        return rows[subgroup.column]
-    if subgroup.column in settings.lesions:
-        return settings.lesions[subgroup.column].reindex(rows["lesion_id"])
-    return None
+def by_subgroup(
+    rows: pd.DataFrame,
+    settings: SummarySettings,
+    describe: Callable[[pd.DataFrame], dict[str, Any]],
+) -> dict[str, Any]:
+    """Describes the rows of each subgroup.
 
+    Args:
+        rows: With `lesion_id`. A subgroup's column is looked for here, then in the lesions.
+        settings: Which subgroups.
+        describe: What to say of the rows in a subgroup.
 
-def not_applicable(subgroup: Subgroup) -> dict[str, str]:
-    """What stands in a summary for a subgroup whose column is not in this part's tables."""
-    return {"not_applicable": f"no column {subgroup.column!r} in this table or in the lesions"}
+    Returns:
+        By subgroup, the description and how many rows are in no subgroup for want of a value;
+        or the reason why the subgroup does not apply to these rows.
+    """
+    summary: dict[str, Any] = {}
+    for name, subgroup in settings.subgroups.items():
+        if subgroup.column in rows:
+            values = rows[subgroup.column]
+        elif subgroup.column in settings.lesions:
+            values = settings.lesions[subgroup.column].reindex(rows["lesion_id"])
+        else:
+            reason = f"no column {subgroup.column!r} in this table or in the lesions"
+            summary[name] = {"not_applicable": reason}
+            continue
+        missing = int(values.isna().sum())
+        summary[name] = describe(rows[subgroup.holds(values)]) | {"missing_column": missing}
+    return summary

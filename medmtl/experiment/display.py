@@ -2,9 +2,10 @@
 
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Mapping
-from typing import Protocol, TextIO
+from typing import IO, Protocol, cast, runtime_checkable
 
 from medmtl.experiment.progress import CellProgress
 
@@ -12,6 +13,21 @@ WIDTH = 80
 PLAIN_EVERY_S = 30.0
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """As much of a text file as a display needs."""
+
+    def write(self, text: str, /) -> object:
+        """Takes text."""
+
+    def flush(self) -> object:
+        """Hands on what was taken."""
+
+    def isatty(self) -> bool:
+        """Whether a person is watching."""
+
+
+@runtime_checkable
 class Display(Protocol):
     """What an engine tells whoever watches. It calls `begin` first and `end` in any case."""
 
@@ -34,7 +50,7 @@ class Display(Protocol):
         """Nothing more will come."""
 
 
-def make_display(stream: TextIO | None = None) -> Display:
+def make_display(stream: Stream | None = None) -> Display:
     """Chooses bars for a terminal, plain lines for a file, a pipe or continuous integration."""
     stream = stream or sys.stdout
     if stream.isatty() and not os.environ.get("CI"):
@@ -81,43 +97,43 @@ def duration(seconds: float) -> str:
 class PlainDisplay:
     """A line when a cell starts or ends, and one in between every half a minute."""
 
-    def __init__(self, stream: TextIO, every_s: float = PLAIN_EVERY_S) -> None:
+    def __init__(self, stream: Stream, every_s: float = PLAIN_EVERY_S) -> None:
         self.stream = stream
         self.every_s = every_s
         self.tally = Tally({})
         self.last_s = time.monotonic()
 
-    def begin(self, cells: Mapping[str, float]) -> None:  # noqa: D102
+    def begin(self, cells: Mapping[str, float]) -> None:
         self.tally = Tally(cells)
 
-    def started(self, cell_id: str) -> None:  # noqa: D102
+    def started(self, cell_id: str) -> None:
         self._print(f"{cell_id}: started")
 
-    def show(self, cell_id: str, progress: CellProgress) -> None:  # noqa: D102
+    def show(self, cell_id: str, progress: CellProgress) -> None:
         self.tally.parts[cell_id] = progress.fraction
         if time.monotonic() - self.last_s >= self.every_s:
             self._print(f"{100 * self.tally.fraction:.0f} % done: {self.tally.summary()}")
 
-    def ended(self, cell_id: str, *, finished: bool) -> None:  # noqa: D102
+    def ended(self, cell_id: str, *, finished: bool) -> None:
         if finished:
             self.tally.parts[cell_id] = 1.0
         self._print(f"{cell_id}: {'finished' if finished else 'stopped'} ({self.tally.summary()})")
 
-    def notice(self, text: str) -> None:  # noqa: D102
+    def notice(self, text: str) -> None:
         self._print(text)
 
-    def end(self) -> None:  # noqa: D102
+    def end(self) -> None:
         self.stream.flush()
 
     def _print(self, text: str) -> None:
         self.last_s = time.monotonic()
-        print(text, file=self.stream, flush=True)
+        print(textwrap.fill(text, WIDTH), file=self.stream, flush=True)
 
 
 class BarDisplay:
     """A bar for everything and one for each running cell."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Stream) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
         from rich.table import Column
@@ -126,7 +142,7 @@ class BarDisplay:
         note = Column(width=29, no_wrap=True, overflow="ellipsis")
         self.tally = Tally({})
         self.bars: dict[str, TaskID] = {}
-        console = Console(file=stream)
+        console = Console(file=cast(IO[str], stream))
         console.width = min(console.width, WIDTH)
         self.progress = Progress(
             TextColumn("{task.description}", markup=False, table_column=name),
@@ -137,34 +153,32 @@ class BarDisplay:
         )
         self.overall = self.progress.add_task("all cells", total=1.0, note="")
 
-    def begin(self, cells: Mapping[str, float]) -> None:  # noqa: D102
+    def begin(self, cells: Mapping[str, float]) -> None:
         self.tally = Tally(cells)
         self._update_overall()
         self.progress.start()
 
-    def started(self, cell_id: str) -> None:  # noqa: D102
+    def started(self, cell_id: str) -> None:
         self.bars[cell_id] = self.progress.add_task(cell_id, total=1.0, note="starting")
 
-    def show(self, cell_id: str, progress: CellProgress) -> None:  # noqa: D102
+    def show(self, cell_id: str, progress: CellProgress) -> None:
         epochs = f"{progress.epoch}/{progress.epochs}" if progress.epochs else ""
         note = " ".join(part for part in (progress.stage, epochs, progress.message) if part)
         self.progress.update(self.bars[cell_id], completed=progress.fraction, note=note)
         self.tally.parts[cell_id] = progress.fraction
         self._update_overall()
 
-    def ended(self, cell_id: str, *, finished: bool) -> None:  # noqa: D102
+    def ended(self, cell_id: str, *, finished: bool) -> None:
         self.progress.remove_task(self.bars.pop(cell_id))
         if finished:
             self.tally.parts[cell_id] = 1.0
         self._update_overall()
 
-    def notice(self, text: str) -> None:  # noqa: D102
+    def notice(self, text: str) -> None:
         self.progress.console.print(text, markup=False, highlight=False)
 
-    def end(self) -> None:  # noqa: D102
+    def end(self) -> None:
         self.progress.stop()
 
     def _update_overall(self) -> None:
-        self.progress.update(
-            self.overall, completed=self.tally.fraction, note=self.tally.summary()
-        )
+        self.progress.update(self.overall, completed=self.tally.fraction, note=self.tally.summary())

@@ -153,7 +153,8 @@ def require_both_classes(
         TrainingError: Names each such fold and part with the counts, and how to mend it.
     """
     faults = []
-    for repeat, fold in sorted({(int(row.repeat), int(row.fold)) for row in folds.itertuples()}):
+    pairs = folds[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"])
+    for repeat, fold in pairs.to_numpy(dtype=int).tolist():
         for part, patients in _parts(folds, repeat, fold, inner).items():
             rows = lesions[lesions["patient_id"].isin(patients)]
             for label, classes in labels.items():

@@ -35,7 +35,7 @@ def gather(run: RunFolder, cells: Sequence[Cell]) -> tuple[pd.DataFrame, pd.Data
 
     Raises:
         RunError: A cell is not finished, or a table of it is missing or damaged.
-        LeakageError: In one arm and repeat, a patient or lesion was tested by two folds.
+        LeakageError: In one arm and repeat, a patient, scan or lesion was tested by two folds.
     """
     unfinished = [cell.cell_id for cell in cells if not run.cell(cell.cell_id).done.is_file()]
     if unfinished:
@@ -73,7 +73,7 @@ def _read(path: Path, cell: Cell, columns: list[str]) -> pd.DataFrame:
             # Only an empty number is missing: a patient may well be called NA.
             dtype={**dict.fromkeys(names, str), **dict.fromkeys(numbers, float), "fold": int},
             keep_default_na=False,
-            na_values=dict.fromkeys(numbers, [""]),
+            na_values={name: [""] for name in numbers},
             float_precision="round_trip",
         )[columns]
     except FileNotFoundError:
@@ -95,22 +95,23 @@ def _damaged(path: Path, cell: Cell, what: str) -> RunError:
 
 
 def _require_disjoint_folds(rows: pd.DataFrame, repeats: dict[str, int]) -> None:
-    tested = rows[["arm", "cell", "patient_id"]].drop_duplicates()
-    tested = tested.assign(repeat=tested["cell"].map(repeats))
-    twice = tested[tested.duplicated(["arm", "repeat", "patient_id"], keep=False)]
-    if not twice.empty:
-        leaks = [
-            f"{patient} by {' and '.join(group['cell'])}"
-            for (_, _, patient), group in twice.groupby(["arm", "repeat", "patient_id"])
-        ]
+    leaks = []
+    for column in ("patient_id", "scan_id", "lesion_id"):
+        # An organ belongs to a scan and to no lesion.
+        tested = rows.loc[rows[column] != "", ["arm", "cell", column]].drop_duplicates()
+        key = ["arm", tested["cell"].map(repeats), column]
+        for (_, _, name), group in tested.groupby(key):
+            if len(group) > 1:
+                leaks.append(f"{name} by {' and '.join(group['cell'])}")
+    if leaks:
         raise LeakageError(
-            f"patients were tested by two folds: {_some(leaks)}; the run cannot be used, "
+            f"tested by two folds: {_some(leaks)}; the run cannot be used, "
             "mend its folds and start it again under another name"
         )
 
 
 def _require_once(rows: pd.DataFrame, what: str) -> None:
-    # A patient is in one fold by now, so a row that is there twice is there twice in a cell.
+    # No lesion is in two folds by now, so a row that is there twice is there twice in a cell.
     key = ["cell", "scan_id", "lesion_id", "task", what]
     twice = rows[rows.duplicated(key)]
     if not twice.empty:

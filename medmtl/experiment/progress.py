@@ -26,8 +26,8 @@ class CellProgress:
 
     @property
     def fraction(self) -> float:
-        """The part that is done, 0 to 1."""
-        return min(self.epoch / self.epochs, 1.0) if self.epochs > 0 else 0.0
+        """The part that is done, from 0; below 1, for the test follows the last epoch."""
+        return min(self.epoch / self.epochs, 0.99) if self.epochs > 0 else 0.0
 
 
 def write_progress(path: Path, progress: CellProgress) -> None:

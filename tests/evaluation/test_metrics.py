@@ -26,9 +26,9 @@ def box(shape: tuple[int, int, int], low: int, high: int) -> np.ndarray:
 
 
 @given(
-    st.lists(
-        st.tuples(st.booleans(), st.integers(-5, 5)), min_size=2, max_size=60
-    ).filter(lambda rows: len({positive for positive, _ in rows}) == 2)
+    st.lists(st.tuples(st.booleans(), st.integers(-5, 5)), min_size=2, max_size=60).filter(
+        lambda rows: len({positive for positive, _ in rows}) == 2
+    )
 )
 @settings(max_examples=50, deadline=None)
 def test_auc_agrees_with_scikit_learn_with_ties(rows: list[tuple[bool, int]]) -> None:
@@ -44,7 +44,8 @@ def test_auc_of_one_class_is_nan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "score"), [([0, 1, 2], [0, 1, 2]), ([0, 1, np.nan], [0, 1, 2]), ([0, 1], [0, np.nan])]
+    ("target", "score"),
+    [([0, 1, 2], [0, 1, 2]), ([0, 1, np.nan], [0, 1, 2]), ([0, 1], [0, np.nan])],
 )
 def test_auc_refuses_what_is_no_label_or_no_number(target: list, score: list) -> None:
     with pytest.raises(EvaluationError):
@@ -69,7 +70,9 @@ def test_overlap_and_surface_agree_with_simpleitk() -> None:
     for one, other in (images, images[::-1]):
         contour = sitk.GetArrayFromImage(sitk.LabelContour(one, fullyConnected=False)) > 0
         surface = sitk.LabelContour(other, fullyConnected=False)
-        distance = sitk.SignedMaurerDistanceMap(surface, squaredDistance=False, useImageSpacing=True)
+        distance = sitk.SignedMaurerDistanceMap(
+            surface, squaredDistance=False, useImageSpacing=True
+        )
         percentiles.append(np.percentile(np.abs(sitk.GetArrayFromImage(distance))[contour], 95))
     assert scores.hd95_mm == pytest.approx(max(percentiles), abs=1e-4)
     voxel_ml = np.prod(SPACING_MM) / 1000
@@ -92,7 +95,9 @@ def test_shifted_cube_has_the_surface_dice_of_geometry() -> None:
 
 def test_spacing_belongs_to_its_axis() -> None:
     reference, predicted = box((40, 40, 40), 5, 25), box((40, 40, 40), 9, 29)
-    along_i = segmentation_scores(predicted, reference, spacing_mm=(2.0, 1.0, 1.0), tolerance_mm=1.0)
+    along_i = segmentation_scores(
+        predicted, reference, spacing_mm=(2.0, 1.0, 1.0), tolerance_mm=1.0
+    )
     moved = (np.moveaxis(predicted, 0, 2), np.moveaxis(reference, 0, 2))
     along_k = segmentation_scores(*moved, spacing_mm=(1.0, 1.0, 2.0), tolerance_mm=1.0)
     assert along_i.hd95_mm == pytest.approx(8.0)
@@ -153,7 +158,7 @@ def test_a_single_slice_can_be_scored() -> None:
     assert 0 < scores.nsd < 1
 
 
-def test_masks_of_another_grid_are_refused() -> None:
+def test_a_spacing_of_zero_is_refused() -> None:
     with pytest.raises(EvaluationError, match="spacing"):
         segmentation_scores(
             np.ones((2, 2, 2), dtype=bool),

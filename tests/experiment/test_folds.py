@@ -161,9 +161,7 @@ def test_a_part_without_a_class_is_named_with_its_counts():
             "malignancy": pd.array([0, 1, 0, 0, 1, None], dtype="Int64"),
         }
     )
-    folds = pd.DataFrame(
-        {"repeat": 0, "patient_id": list("abcdef"), "fold": [0, 0, 1, 1, 0, 1]}
-    )
+    folds = pd.DataFrame({"repeat": 0, "patient_id": list("abcdef"), "fold": [0, 0, 1, 1, 0, 1]})
     with pytest.raises(TrainingError) as caught:
         require_both_classes(lesions, folds, labels={"malignancy": ["benign", "malignant"]})
     message = str(caught.value)

@@ -125,9 +125,9 @@ class _Crew:
                 time.sleep(POLL_S)
             if self.working:
                 idle_since_s = time.monotonic()
-            for cell_id in self._ended():
-                if self._may_retry(cell_id, retries):
-                    waiting.appendleft(cell_id)
+            self._show()
+            ended = [id_ for id_, one in self.working.items() if one.process.poll() is not None]
+            waiting.extendleft([id_ for id_ in ended if self._must_retry(id_, retries)])
 
     def stop(self) -> None:
         """Ends the cells that still run: asks, waits a little, then kills."""
@@ -139,7 +139,7 @@ class _Crew:
                 worker.process.wait(max(0.0, deadline_s - time.monotonic()))
             worker.signal(signal.SIGKILL)
             worker.close()
-            self.progress.ended(cell_id, finished=False)
+            self.progress.ended(cell_id, finished=self.run.cell(cell_id).done.exists())
         self.working.clear()
 
     def _next(self, waiting: deque[str]) -> str | None:
@@ -170,13 +170,12 @@ class _Crew:
             self.working[cell_id] = _Worker(process, log_start=log.tell())
         self.progress.started(cell_id)
 
-    def _ended(self) -> list[str]:
+    def _show(self) -> None:
         for cell_id in self.working:
             if seen := read_progress(self.run.cell(cell_id).progress):
                 self.progress.show(cell_id, seen)
-        return [id_ for id_, worker in self.working.items() if worker.process.poll() is not None]
 
-    def _may_retry(self, cell_id: str, retries: int) -> bool:
+    def _must_retry(self, cell_id: str, retries: int) -> bool:
         """Judges a cell whose process has ended; True if it shall be started again."""
         worker = self.working.pop(cell_id)
         worker.signal(signal.SIGKILL)

@@ -1,0 +1,93 @@
+"""The fold ensemble of a finished run, pointed at new cases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from medmtl.build.cell import build_segmenter
+from medmtl.build.data import build_dataset, build_loader, build_manifest
+from medmtl.build.learning import build_model, build_tasks
+from medmtl.config import Config
+from medmtl.config_file import load_config, resolve_arm
+from medmtl.data.dataset import LesionDataset
+from medmtl.data.manifest import Manifest, read_manifest
+from medmtl.data.manifest_check import require_sound
+from medmtl.errors import ConfigError, RunError
+from medmtl.experiment.plan import Cell, read_plan
+from medmtl.inference.ensemble import ArmEnsemble, Prediction, load_weights
+from medmtl.run_folder import RunFolder
+from medmtl.training.checkpoint import load_tensors
+
+
+def build_prediction(path: Path, manifest_path: Path, arms: Sequence[str]) -> Prediction:
+    """Loads the models of some arms.
+
+    Args:
+        path: Folder of the run.
+        manifest_path: Of the new cases. What readers have added to it is taken away first, so
+            that nothing of it can reach a prediction.
+        arms: Names; none: all arms that see the image.
+
+    Raises:
+        RunError: The run is not finished.
+        ManifestError: The manifest of the new cases has faults.
+        ConfigError: There is no such arm.
+    """
+    run = RunFolder(path)
+    if not run.config.is_file():
+        raise RunError(f"{path}: not a run, it has no config.yaml; give the folder of a run")
+    config = load_config(run.config)
+    chosen = list(arms) or [name for name, arm in config.arms.items() if arm.input == "image"]
+    for name in chosen:
+        if name not in config.arms:
+            raise ConfigError(f"--arm {name}: not in this run; allowed: {', '.join(config.arms)}")
+    everything = read_manifest(manifest_path)
+    blind = everything.without_annotations()
+    require_sound(blind)
+    plan = read_plan(run.plan)
+    return Prediction(
+        arms=[_arm(run, resolve_arm(config, name), plan, blind.included()) for name in chosen],
+        manifest=everything,
+        seen=frozenset(pd.read_csv(run.contents, dtype=str)["content_hash"]),
+    )
+
+
+def _arm(run: RunFolder, config: Config, plan: Sequence[Cell], manifest: Manifest) -> ArmEnsemble:
+    (arm,) = config.arms
+    cells = [cell.cell_id for cell in plan if cell.arm == arm]
+    unfinished = [cell for cell in cells if not run.cell(cell).done.is_file()]
+    if unfinished:
+        raise RunError(
+            f"{run.path.name}: {', '.join(unfinished)} are not finished; run "
+            "'medmtl cross-validate' with the run's configuration first"
+        )
+    tasks = build_tasks(config, build_manifest(config).card)
+    saved = [load_tensors(run.cell(cell).model) for cell in cells]
+    loader = build_loader(config, manifest)
+
+    def dataset() -> LesionDataset:
+        needed = dict.fromkeys(lesion.scan_id for lesion in manifest.lesions)
+        return build_dataset(
+            config,
+            manifest=manifest,
+            lesions=manifest.lesions,
+            cases={scan_id: loader.open(manifest.scan(scan_id)) for scan_id in needed},
+            tasks=tasks,
+            training=False,
+        )
+
+    return ArmEnsemble(
+        arm=arm,
+        tasks=tasks,
+        models=[load_weights(build_model(config, tasks), each["state"]) for each in saved],
+        temperatures=[
+            {task: values["temperature"] for task, values in each["calibration"].items()}
+            for each in saved
+        ],
+        loader=loader,
+        dataset=dataset,
+        segmenter=lambda models, task: build_segmenter(config, models, task),
+        average_views=config.inference.average_views,
+        precision=config.training.precision,
+    )

@@ -1,0 +1,185 @@
+"""The command `medmtl`: one command a stage. Heavy imports wait inside the commands."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer._click.exceptions import ClickException  # typer's own copy; it has no public name
+
+from medmtl.errors import MedmtlError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    help="From a folder of scans to cross-validated AUC and Dice that can be believed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+importing = typer.Typer(help="Make a manifest from a collection.", no_args_is_help=True)
+manifests = typer.Typer(help="Look at a manifest.", no_args_is_help=True)
+app.add_typer(importing, name="import")
+app.add_typer(manifests, name="manifest")
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the manifest to write.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, laid on top of the file.")]
+
+
+@importing.command("lidc-nodules")
+def import_lidc(
+    folder: Annotated[Path, typer.Argument(help="Holds nodules.csv, images/ and masks/.")],
+    out: Out,
+) -> None:
+    """Import nodules cut from LIDC-IDRI."""
+    from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
+
+    _tell_imported(import_lidc_nodules(folder, out), out)
+
+
+@importing.command("folder")
+def import_own(
+    table: Annotated[Path, typer.Argument(help="CSV: patient_id, image, and what you have.")],
+    out: Out,
+    card: Annotated[
+        Path | None, typer.Option(help="YAML: what the labels mean. A template is made if none.")
+    ] = None,
+) -> None:
+    """Import your own CSV table and NIfTI files."""
+    from medmtl.data.adapters.folder import import_folder
+
+    _tell_imported(import_folder(table, out, card=card), out)
+
+
+@manifests.command("check")
+def check(manifest: Annotated[Path, typer.Argument(help="Folder of the manifest.")]) -> None:
+    """Open every file and list all faults at once."""
+    from medmtl.data.manifest import read_manifest
+    from medmtl.data.manifest_check import check_manifest
+
+    read = read_manifest(manifest)
+    faults = check_manifest(read)
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise MedmtlError(f"{read.card.name}: {len(faults)} faults; mend the tables, or exclude")
+    print(f"{_size(read)}: no fault found")
+
+
+@app.command("cross-validate")
+def cross_validate(
+    config: Annotated[Path, typer.Argument(help="A YAML file, see configs/.")],
+    set_: Set = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show plan, sizes and costs; train nothing.")
+    ] = False,
+) -> None:
+    """Train and test every arm on every fold; then evaluate and report."""
+    from medmtl.config_file import load_config
+
+    loaded = load_config(config, set_ or [])
+    from medmtl.build.experiment import build_cross_validation
+    from medmtl.build.report import build_report
+
+    experiment = build_cross_validation(loaded)
+    if dry_run:
+        from medmtl.build.estimate import describe_plan
+
+        print(describe_plan(loaded, experiment))
+        return
+    experiment.run_all()
+    report = build_report(experiment.run.path)
+    print(f"run:     {experiment.run.path}\nreport:  {report}")
+
+
+@app.command()
+def cell(
+    run: Annotated[Path, typer.Argument(help="Folder of a run.")],
+    cell_id: Annotated[str, typer.Argument(metavar="ID", help="See plan.csv.")],
+    with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+) -> None:
+    """Train and test one cell, alone; goes on where it was stopped."""
+    if with_parent:
+        from medmtl.experiment.parent import exit_with_parent
+
+        exit_with_parent()
+    from medmtl.build.cell import build_cell
+    from medmtl.experiment.lock import cell_lock
+    from medmtl.run_folder import RunFolder
+
+    folder = RunFolder(run).cell(cell_id)
+    job = build_cell(RunFolder(run), cell_id)
+    with cell_lock(folder.lock):
+        if not folder.done.is_file():
+            job.run()
+    print(f"cell:    {folder.path}")
+
+
+@app.command()
+def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")]) -> None:
+    """Evaluate the finished cells again and write the report."""
+    from medmtl.build.experiment import build_from_run
+    from medmtl.build.report import build_report
+
+    build_from_run(run).evaluate()
+    print(f"report:  {build_report(run)}")
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    manifest: Annotated[Path, typer.Option(help="Of the new cases.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and masks/.")],
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Only these arms; default: all that see the image.")
+    ] = None,
+) -> None:
+    """Ask the fold ensemble about new cases."""
+    from medmtl.build.predictor import build_prediction
+
+    build_prediction(run, manifest, arm or []).run(out)
+    print(f"predictions:  {out / 'predictions.csv'}\nmasks:        {out / 'masks'}")
+
+
+def main() -> None:
+    """Runs the command; turns faults into one message and an exit code."""
+    os.environ.setdefault("KMP_WARNINGS", "off")
+    try:
+        code = app(standalone_mode=False)
+    except MedmtlError as error:
+        if "--with-parent" in sys.argv:
+            from medmtl.experiment.engines.local import FAULT_LINE
+
+            print(FAULT_LINE, file=sys.stderr)
+        print(f"{error}" if "--with-parent" in sys.argv else f"medmtl: {error}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
+    except (KeyboardInterrupt, typer.Abort):
+        print("\nmedmtl: interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except ClickException as error:
+        error.show()
+        sys.exit(BAD_INPUT)
+    sys.exit(code or 0)
+
+
+def _tell_imported(manifest: object, out: Path) -> None:
+    from medmtl.data.manifest import Manifest
+    from medmtl.data.manifest_check import require_sound
+
+    assert isinstance(manifest, Manifest)
+    require_sound(manifest)
+    print(f"{_size(manifest)}\nmanifest: {out}")
+
+
+def _size(manifest: object) -> str:
+    from medmtl.data.manifest import Manifest
+
+    assert isinstance(manifest, Manifest)
+    patients = len({scan.patient_id for scan in manifest.scans})
+    lines = [
+        f"{manifest.card.name}: {patients} patients, {len(manifest.scans)} scans, "
+        f"{len(manifest.lesions)} lesions"
+    ]
+    lines += [f"  excluded {each.id}: {each.reason}" for each in manifest.card.exclusions]
+    return "\n".join(lines)

@@ -1,0 +1,190 @@
+"""A cross-validation from its plan to its numbers: freeze, prepare, run the cells, evaluate."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medmtl.data.audit import AuditEntry, require_no_leak
+from medmtl.data.cache import CachedCase
+from medmtl.data.cases import CaseLoader
+from medmtl.data.manifest import Manifest
+from medmtl.data.tasks import ClassificationTask
+from medmtl.evaluation.subgroups import Subgroup
+from medmtl.evaluation.summary import summarize
+from medmtl.experiment.baselines import Cohort, Scores, baseline_rows, lesion_table
+from medmtl.experiment.display import make_display
+from medmtl.experiment.engines.local import run_cells
+from medmtl.experiment.gather import gather
+from medmtl.experiment.plan import Cell, freeze_plan
+from medmtl.experiment.provenance import describe_provenance
+from medmtl.run_folder import RunFolder, write_json, write_table
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings:
+    """How the whole experiment is judged; see `medmtl.config.Evaluation`."""
+
+    bootstrap_samples: int
+    seed: int
+    reference: str | None
+    subgroups: Mapping[str, Subgroup]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossValidation:
+    """An experiment, put together by `medmtl.build`.
+
+    Attributes:
+        run: Its folder.
+        plan: Its cells.
+        folds: Who is tested where: repeat, patient_id, fold.
+        config_text: The resolved configuration, as it is frozen.
+        manifest: Without the excluded cases.
+        loaders: One for each working grid that the arms use.
+        labels: The class names of each label that an arm learns.
+        baselines: From the finished segmentations to scores by name.
+        evaluation: How it is judged.
+        workers, threads_per_worker, retries: Of the local engine.
+    """
+
+    run: RunFolder
+    plan: Sequence[Cell]
+    folds: pd.DataFrame
+    config_text: str
+    manifest: Manifest
+    loaders: Sequence[CaseLoader]
+    baselines: Callable[[pd.DataFrame], Mapping[str, tuple[ClassificationTask, Scores]]]
+    evaluation: EvaluationSettings
+    workers: int
+    threads_per_worker: int
+    retries: int
+
+    def run_all(self) -> None:
+        """Does everything that is not done yet; killed at any moment, the next call goes on."""
+        freeze_plan(self.run, self.plan, self.config_text, self.folds)
+        self._prepare()
+        run_cells(
+            [cell.cell_id for cell in self.plan],
+            run=self.run,
+            command=self._cell_command,
+            workers=self.workers,
+            threads_per_worker=self.threads_per_worker,
+            retries=self.retries,
+            progress=make_display(),
+        )
+        self.evaluate()
+
+    def evaluate(self) -> dict[str, Any]:
+        """Gathers the cells' predictions, adds the baselines, and computes every number.
+
+        Raises:
+            RunError: A cell is not finished.
+            EvaluationError: Predictions or baselines cannot be evaluated.
+        """
+        predictions, segmentation = gather(self.run, self.plan)
+        baselines = self.baselines(segmentation)
+        lesions = [lesion for lesion in self.manifest.lesions if lesion.position_mm is not None]
+        fold_of = dict(zip(self.folds["patient_id"], self.folds["fold"], strict=True))
+        cohort = Cohort(
+            manifest=self.manifest,
+            lesions=lesions,
+            folds=np.array(
+                [fold_of[self.manifest.scan(each.scan_id).patient_id] for each in lesions]
+            ),
+        )
+        rows = baseline_rows(cohort, baselines)
+        both = pd.concat([predictions, rows], ignore_index=True) if len(rows) else predictions
+        if len(both):
+            both = self._with_train_size(both)
+        columns = {group.column for group in self.evaluation.subgroups.values()}
+        summary = summarize(
+            both,
+            segmentation,
+            lesion_table(self.manifest, sorted(columns - set(segmentation.columns))),
+            subgroups=self.evaluation.subgroups,
+            reference_arm=self.evaluation.reference,
+            bootstrap_samples=self.evaluation.bootstrap_samples,
+            seed=self.evaluation.seed,
+            thresholds=self._thresholds(),
+            baselines=list(baselines),
+        )
+        write_table(self.run.out_of_fold, both.drop(columns="train_size", errors="ignore"))
+        write_json(self.run.summary, summary)
+        return summary
+
+    def _prepare(self) -> None:
+        """Fills the cache and audits the folds, before any training."""
+        entries: list[AuditEntry] = []
+        fold_of = dict(zip(self.folds["patient_id"], self.folds["fold"], strict=True))
+        for loader in self.loaders:
+            cases = self._open_cases(loader)
+            entries = [
+                AuditEntry(
+                    patient_id=scan.patient_id,
+                    scan_id=scan.scan_id,
+                    series_id=scan.series_id,
+                    content_hash=cases[scan.scan_id].content_hash,
+                    fold=fold_of[scan.patient_id],
+                )
+                for scan in self.manifest.scans
+                if scan.scan_id in cases
+            ]
+        require_no_leak(entries)
+        write_table(self.run.contents, pd.DataFrame([vars(entry) for entry in entries]))
+        provenance = describe_provenance(self.manifest, entries, self.config_text)
+        if not self.run.provenance.is_file():
+            write_json(self.run.provenance, provenance)
+
+    def _open_cases(self, loader: CaseLoader) -> dict[str, CachedCase]:
+        from rich.progress import Progress
+
+        needed = {lesion.scan_id for lesion in self.manifest.lesions}
+        scans = [scan for scan in self.manifest.scans if scan.scan_id in needed]
+        with (
+            Progress(disable=not sys.stdout.isatty()) as bar,
+            ThreadPoolExecutor(self.workers) as pool,
+        ):
+            task = bar.add_task("preparing scans", total=len(scans))
+            cases = {}
+            for scan, case in zip(scans, pool.map(loader.open, scans), strict=True):
+                cases[scan.scan_id] = case
+                bar.advance(task)
+        loader.cache.trim(keep=frozenset(case.folder for case in cases.values()))
+        return cases
+
+    def _cell_command(self, cell_id: str) -> list[str]:
+        command = [sys.executable, "-m", "medmtl", "cell", str(self.run.path), cell_id]
+        return [*command, "--with-parent"]
+
+    def _with_train_size(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """How many lesions with the label each fold was trained on, for the corrected t-test."""
+        known = rows[rows["target"].notna()].drop_duplicates(["task", "lesion_id"])
+        tested = known.groupby(["task", "fold"])["lesion_id"].size()
+        total = known.groupby("task")["lesion_id"].size()
+        sizes = [
+            int(total[task] - tested.get((task, fold), 0))
+            for task, fold in zip(rows["task"], rows["fold"], strict=True)
+        ]
+        return rows.assign(train_size=sizes)
+
+    def _thresholds(self) -> pd.DataFrame:
+        rows = []
+        for cell in self.plan:
+            done = json.loads(self.run.cell(cell.cell_id).done.read_text(encoding="utf-8"))
+            for task, values in done["calibration"].items():
+                if "threshold" in values:
+                    rows.append(
+                        {
+                            "arm": cell.arm,
+                            "task": task,
+                            "fold": cell.fold,
+                            "threshold": values["threshold"],
+                        }
+                    )
+        return pd.DataFrame(rows, columns=["arm", "task", "fold", "threshold"])

@@ -1,0 +1,117 @@
+"""How numbers are printed: with their interval and their n, or with why there is none."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from medmtl.reporting.tables import Entry
+
+MINUS = "\u2212"
+DASH = "\u2013"
+
+Interval = Mapping[str, Any]
+"""An `medmtl.evaluation.intervals.Interval` as summary.json holds it."""
+
+
+def number(value: float | None, digits: int = 3, *, signed: bool = False) -> str:
+    """A number with a true minus; a dash where there is none."""
+    if value is None:
+        return DASH
+    text = f"{value:{'+' if signed else ''}.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("+-")
+    return text.replace("-", MINUS)
+
+
+def bounds(interval: Interval, digits: int = 3, *, signed: bool = False) -> str:
+    """The interval's two ends, or an empty text."""
+    if interval["low"] is None:
+        return ""
+    low, high = (number(interval[end], digits, signed=signed) for end in ("low", "high"))
+    return f"{low} to {high}"
+
+
+def in_words(interval: Interval | None, digits: int = 3, *, signed: bool = False) -> str:
+    """An estimate with its interval, for a sentence."""
+    if interval is None or interval["estimate"] is None:
+        return f"not estimable (n = {0 if interval is None else interval['n']})"
+    estimate = number(interval["estimate"], digits, signed=signed)
+    percent = f"{100 * interval['level']:g} %"
+    ends = bounds(interval, digits, signed=signed)
+    return f"{estimate} ({percent} interval {ends or 'not estimable'}, n = {interval['n']})"
+
+
+def interval_entry(
+    interval: Interval | None,
+    *,
+    digits: int = 3,
+    signed: bool = False,
+    details: Iterable[str] = (),
+    reason: str = "no lesion could be evaluated",
+) -> Entry:
+    """An estimate above its interval; where there is none, n and why.
+
+    Args:
+        interval: As the summary holds it; None where there was nothing to estimate.
+        digits: After the point.
+        signed: Whether a plus is printed, as for differences.
+        details: Further small lines.
+        reason: Why there is no interval at all, where it is None.
+    """
+    if interval is None:
+        return Entry(
+            text="not estimable (n = 0)",
+            details=[*details],
+            method=f"not estimable: {reason}",
+            is_quiet=True,
+        )
+    method = method_of(interval)
+    if interval["estimate"] is None:
+        text = f"not estimable (n = {interval['n']})"
+        return Entry(text=text, details=[*details], method=method, is_quiet=True)
+    ends = bounds(interval, digits, signed=signed)
+    below = f"({ends})" if ends else f"interval not estimable (n = {interval['n']})"
+    return Entry(
+        text=number(interval["estimate"], digits, signed=signed),
+        details=[below, *details],
+        method=method,
+        value=interval["estimate"],
+    )
+
+
+def method_of(interval: Interval) -> str:
+    """How an interval was made, and how many resamples it does without."""
+    left_out = interval["n_not_computed"]
+    if not left_out:
+        return str(interval["method"])
+    return f"{interval['method']}; {left_out} resamples could not be computed and are left out"
+
+
+def count_entry(value: int | None, details: Iterable[str] = ()) -> Entry:
+    """A plain count."""
+    return Entry(text=DASH if value is None else str(value), details=[*details], value=value)
+
+
+def number_entry(value: float | None, digits: int = 3) -> Entry:
+    """A number without an interval."""
+    return Entry(text=number(value, digits), value=value, is_quiet=value is None)
+
+
+def p_value_text(value: float | None) -> str:
+    """A p-value to three digits; never as 0."""
+    if value is None:
+        return DASH
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def reading(difference: Interval | None) -> str:
+    """What a difference's interval allows to say."""
+    if difference is None or difference["low"] is None:
+        return "not estimable"
+    if difference["low"] > 0:
+        return "higher"
+    return "lower" if difference["high"] < 0 else "cannot tell"
+
+
+def plural(count: int, word: str) -> str:
+    """A count with its noun."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,0 +1,195 @@
+"""The tables of one segmented structure: overlap, surface, what was missed, and differences."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from medmtl.reporting.description import ExperimentDescription
+from medmtl.reporting.numbers import Interval, interval_entry, number, plural, reading
+from medmtl.reporting.tables import Entry, Row, RowGroup, Table
+
+WHY_NO_HD95 = {
+    "empty_prediction": "nothing outlined",
+    "false_structure": "outlined where the reference has nothing",
+    "nothing_to_find": "nothing to find, nothing outlined",
+}
+FEW = "“Underpowered”: fewer than 10 lesions."
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationTables:
+    """Makes the tables of one structure.
+
+    Attributes:
+        name: Of the task, and of the structure where they differ.
+        results: Its part of the summary.
+        description: Of the experiment.
+        percent: Nominal coverage of the intervals.
+    """
+
+    name: str
+    results: Mapping[str, Any]
+    description: ExperimentDescription
+    percent: str
+
+    def all(self) -> list[Table]:
+        """Every table there is something for."""
+        tables = [self.scores(), self.subgroups(), self.differences()]
+        return [table for table in tables if table is not None]
+
+    def scores(self) -> Table:
+        """A row an arm."""
+        arms = self.results["arms"]
+        return Table(
+            caption=f"{self.name}: agreement of the predicted with the reference outline, "
+            f"with {self.percent} intervals.",
+            head="Arm",
+            columns=self._columns,
+            groups=[
+                RowGroup(
+                    title=group.title,
+                    is_control=group.is_control,
+                    rows=[self._row(name, _score_entries(arms[name])) for name in group.names],
+                )
+                for group in self.description.groups(arms)
+            ],
+            remarks=[
+                "IQR: first to third quartile. A missed lesion (a reference that the prediction "
+                "does not touch) counts as Dice 0; where nothing was outlined, NSD is 0 too. "
+                "HD95 has no number where an outline is empty: those lesions are left out of it "
+                "and counted, so it looks better than it is.",
+            ],
+        )
+
+    def subgroups(self) -> Table | None:
+        """A group of rows a subgroup, a row an arm."""
+        groups = []
+        for name in self.description.subgroups:
+            rows = [
+                self._row(
+                    arm,
+                    _score_entries(self.results["arms"][arm]["subgroups"][name]),
+                    underpowered=self.results["arms"][arm]["subgroups"][name]["underpowered"],
+                )
+                for arm in self.description.in_order(self.results["arms"])
+                if "not_applicable" not in self.results["arms"][arm]["subgroups"][name]
+            ]
+            if rows:
+                groups.append(RowGroup(title=self.description.subgroup_title(name), rows=rows))
+        if not groups:
+            return None
+        return Table(
+            caption=f"{self.name}: agreement within subgroups, with {self.percent} intervals.",
+            head="Arm",
+            columns=self._columns,
+            groups=groups,
+            remarks=[FEW],
+        )
+
+    def differences(self) -> Table | None:
+        """A row an arm: what it differs by from the reference arm, on the same lesions."""
+        found = self.results["differences"]
+        if not found:
+            return None
+        assert self.description.reference is not None
+        return Table(
+            caption=f"{self.name}: mean difference from "
+            f"{self.description.title_of(self.description.reference)} (arm minus reference, same "
+            f"lesions), with {self.percent} intervals.",
+            head="Arm",
+            columns=["Dice", "The interval allows to say", "NSD", "Lesions"],
+            groups=[
+                RowGroup(
+                    title=group.title,
+                    is_control=group.is_control,
+                    rows=[
+                        self._row(name, _difference_entries(found[name])) for name in group.names
+                    ],
+                )
+                for group in self.description.groups(found)
+            ],
+            remarks=["“Cannot tell”: the interval holds 0."],
+        )
+
+    @property
+    def _columns(self) -> Sequence[str]:
+        tolerance = f"{self.description.nsd_tolerance_mm:g} mm"
+        return [
+            "Dice, mean", "Dice, median", f"NSD at {tolerance}, mean", "HD95 in mm, median",
+            "Missed", "Volume error in ml, median", "Lesions",
+        ]  # fmt: skip
+
+    def _row(self, name: str, entries: Sequence[Entry], *, underpowered: bool = False) -> Row:
+        remarks = ["reference"] if name == self.description.reference else []
+        remarks += ["underpowered"] if underpowered else []
+        return Row(
+            title=self.description.title_of(name),
+            caution=self.description.caution_of(name),
+            remark=", ".join(remarks),
+            entries=entries,
+        )
+
+
+def _score_entries(scores: Mapping[str, Any]) -> list[Entry]:
+    counts, hd95 = scores["counts"], scores["hd95_mm"]
+    left_out = [
+        f"{count} not computed: {WHY_NO_HD95[reason]}"
+        for reason, count in hd95["not_computed"].items()
+        if count
+    ]
+    drawn = counts["lesions"] - counts["false_structure"] - counts["nothing_to_find"]
+    empty = counts["empty_prediction"]
+    return [
+        _entry(scores["dice"]["mean"]),
+        _entry(scores["dice"]["median"], details=_quartiles(scores["dice"])),
+        _entry(scores["nsd"]["mean"]),
+        _entry(hd95["median"], digits=1, details=[*_quartiles(hd95, digits=1), *left_out]),
+        Entry(
+            text=f"{counts['missed']} of {drawn}",
+            details=[f"{empty} with nothing outlined"] if empty else [],
+            value=counts["missed"],
+        ),
+        _entry(
+            scores["volume_error_ml"]["median"],
+            digits=2,
+            signed=True,
+            details=_quartiles(scores["volume_error_ml"], digits=2, signed=True),
+        ),
+        Entry(
+            text=str(counts["lesions"]),
+            details=[plural(counts["patients"], "patient")],
+            value=counts["lesions"],
+        ),
+    ]
+
+
+def _difference_entries(difference: Mapping[str, Any]) -> list[Entry]:
+    details = []
+    if difference["not_compared"]:
+        details.append(f"{difference['not_compared']} without a reference outline left out")
+    if difference["other_reference"]:
+        details.append(f"{difference['other_reference']} with another reference volume")
+    return [
+        _entry(difference["dice"], signed=True),
+        Entry(text=reading(difference["dice"])),
+        _entry(difference["nsd"], signed=True),
+        Entry(
+            text=str(difference["lesions"]), details=details, value=difference["lesions"]
+        ),
+    ]  # fmt: skip
+
+
+def _quartiles(scores: Mapping[str, Any], *, digits: int = 3, signed: bool = False) -> list[str]:
+    if scores["q1"] is None:
+        return []
+    low, high = (number(scores[quartile], digits, signed=signed) for quartile in ("q1", "q3"))
+    return [f"IQR {low} to {high}"]
+
+
+def _entry(
+    interval: Interval, *, digits: int = 3, signed: bool = False, details: Sequence[str] = ()
+) -> Entry:
+    """How many lesions a number is over stands in the row, so the method need not repeat it."""
+    entry = interval_entry(interval, digits=digits, signed=signed, details=details)
+    return replace(entry, method=re.sub(r"; over \d+ of \d+ lesions", "", entry.method))
