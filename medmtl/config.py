@@ -288,7 +288,6 @@ class Config(Knobs):
     folds: Folds = Folds()
     baselines: dict[str, Baseline] = Field(default_factory=dict)
     inference: Inference = Inference()
-    inference: Inference = Inference()
     evaluation: Evaluation = Evaluation()
     engine: Engine = Engine()
     cache: Cache = Cache()

@@ -147,7 +147,7 @@ class RunFolder:
         return CellFolder(self.path / "cells" / cell_id)
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Writes a file whole or not at all: aside, to the disk, then renamed over the old one.
 
     Args:
@@ -176,7 +176,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
-    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8") and None)
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:

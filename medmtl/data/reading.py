@@ -265,4 +265,4 @@ def write_mask(
     image = nib.Nifti1Image(mask.astype(np.uint8), affine)
     image.header.set_xyzt_units("mm")
     content = gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
-    write_whole(path, lambda aside: aside.write_bytes(content) and None)
+    write_whole(path, lambda aside: aside.write_bytes(content))

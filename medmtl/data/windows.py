@@ -5,9 +5,9 @@ batch of windows is then one `grid_sample`: turn, scaling, flips, moves and the 
 position in a single interpolation of the image.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from medmtl.data.placement import Placement
 from medmtl.data.transforms import MASK_FULL
 
 Size = tuple[int, int, int]
+Block = tuple[slice, slice, slice]
 NO_HU = -1000  # what lies beyond the file looks like air
 
 
@@ -130,10 +131,8 @@ class WindowSampler:
         )
         if self._mask is not None:
             for mask_id in site.mask_ids:
-                covered = _read_block(
-                    lambda block, mask_id=mask_id: site.case.read_mask(mask_id, block),
-                    start, self._block, shape,
-                )  # fmt: skip
+                read_mask = partial(site.case.read_mask, mask_id)
+                covered = _read_block(read_mask, start, self._block, shape)
                 torch.maximum(self._mask[row], torch.as_tensor(covered), out=self._mask[row])
         self._centre[row] = torch.as_tensor(centre - start)
         self._first[row] = torch.as_tensor(-0.5 - start)
@@ -141,21 +140,21 @@ class WindowSampler:
 
 
 def _read_block(
-    read: "_Reader", start: NDArray[np.int_], block: Sequence[int], shape: NDArray[np.int_]
+    read: Callable[[Block], NDArray[np.generic]],
+    start: NDArray[np.int_],
+    block: Sequence[int],
+    shape: NDArray[np.int_],
 ) -> NDArray[np.generic]:
     """Reads a block that may reach beyond the case; the outermost voxels are repeated there."""
     first = np.clip(start, 0, shape - 1)
     last = np.maximum(np.clip(start + np.array(block), 1, shape), first + 1)
-    voxels = read(tuple(slice(int(a), int(b)) for a, b in zip(first, last, strict=True)))
+    depth, height, width = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
+    voxels = read((depth, height, width))
     missing = [
         (int(a - s), int(s + length - b))
         for a, s, length, b in zip(first, start, block, last, strict=True)
     ]
     return np.pad(voxels, missing, mode="edge")
-
-
-class _Reader(Protocol):
-    def __call__(self, block: tuple[slice, ...], /) -> NDArray[np.generic]: ...
 
 
 def _interpolate(

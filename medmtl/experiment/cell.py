@@ -7,7 +7,7 @@ moment: run again, it goes on from its last epoch and ends with the same bits.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -69,7 +69,7 @@ class CellJob:
         cell: Which one.
         folder: Its folder.
         loader: Of the manifest's cases.
-        parts: Lesions of the training, inner and test patients.
+        parts: Lesions of the patients of each of `PART_NAMES`.
         tasks: The arm's heads.
         model: Untrained.
         losses: By task.
@@ -82,7 +82,7 @@ class CellJob:
     cell: Cell
     folder: CellFolder
     loader: CaseLoader
-    parts: Mapping[Literal["train", "inner", "test"], LesionDataset]
+    parts: Mapping[str, LesionDataset]
     tasks: Sequence[Task]
     model: MultiTaskModel
     losses: Mapping[str, TaskLoss]

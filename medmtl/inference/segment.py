@@ -104,7 +104,7 @@ class LesionSegmenter:
 
     def _padded(self, image_hu: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
         """Fills up to what the encoder's strides divide; says where the image then lies."""
-        coarsest = self.models[0].encoder.strides[-1]
+        coarsest = self.models[0].coarsest_stride
         pads, cut = [], [slice(None), slice(None)]
         for length, stride in zip(image_hu.shape[2:], coarsest, strict=True):
             missing = -length % stride

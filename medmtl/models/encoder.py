@@ -6,7 +6,6 @@ millimetres thick keeps all its slices where its detail is seen.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from jaxtyping import Float
@@ -19,7 +18,7 @@ DEPTH_FROM = 2
 STEM = 2  # in-plane reduction before the first level
 
 
-class Encoder(Protocol):
+class Encoder(nn.Module):
     """What heads may rely on.
 
     Attributes:
@@ -27,10 +26,12 @@ class Encoder(Protocol):
         strides: How many voxels of the input one voxel of each map spans.
     """
 
-    channels: Sequence[int]
-    strides: Sequence[Stride]
+    channels: list[int]
+    strides: list[Stride]
 
-    def __call__(self, image: Float[Tensor, "batch 1 depth height width"]) -> Features: ...
+    def forward(self, image: Float[Tensor, "batch 1 depth height width"]) -> Features:
+        """Computes the feature maps, fine to coarse."""
+        raise NotImplementedError
 
 
 def level_steps(levels: int) -> list[Stride]:
@@ -65,9 +66,7 @@ class ResidualBlock(nn.Module):
             nn.Identity()
             if inputs == outputs and step == (1, 1, 1)
             else nn.Sequential(
-                nn.AvgPool3d(step, step, ceil_mode=True),
-                nn.Conv3d(inputs, outputs, 1, bias=False),
-                nn.BatchNorm3d(outputs),
+                nn.Conv3d(inputs, outputs, 1, stride=step, bias=False), nn.BatchNorm3d(outputs)
             )
         )
 
@@ -79,7 +78,7 @@ class ResidualBlock(nn.Module):
         return torch.relu(self.norm2(self.conv2(hidden)) + self.shortcut(features))
 
 
-class LeanResidualEncoder(nn.Module):
+class LeanResidualEncoder(Encoder):
     """Space-to-depth stem, then a residual block a level.
 
     The stem lays 2 x 2 neighbours in plane into channels: nothing is thrown away, and the first
@@ -118,7 +117,7 @@ class LeanResidualEncoder(nn.Module):
         return maps
 
 
-class MonaiSegResNetEncoder(nn.Module):
+class MonaiSegResNetEncoder(Encoder):
     """The encoder of MONAI's SegResNetDS, with our strides.
 
     Source:

@@ -56,7 +56,8 @@ class SegmentationHead(nn.Module):
         """Computes the logits, in fp32."""
         decoded = features[-1]
         for level, finer in zip(self.levels, features[-2::-1], strict=True):
-            raised = F.interpolate(decoded, size=finer.shape[2:], mode="trilinear")
+            # The convolution behind it smooths; trilinear's gradient took a sixth of a step.
+            raised = F.interpolate(decoded, size=finer.shape[2:], mode="nearest")
             decoded = level(torch.cat([raised, finer], dim=1))
         return channels_to_space(self.output(decoded), self.finest).float()
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medmtl.models.encoder import Encoder
+from medmtl.models.encoder import Encoder, Stride
 
 
 class MultiTaskModel(nn.Module):
@@ -20,9 +20,10 @@ class MultiTaskModel(nn.Module):
         heads: By task name.
     """
 
-    def __init__(self, *, encoder: nn.Module, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(self, *, encoder: Encoder, heads: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.encoder = encoder
+        self.coarsest_stride: Stride = encoder.strides[-1]
         self.heads = nn.ModuleDict(heads)
 
     def forward(
@@ -48,7 +49,4 @@ def count_parameters(module: nn.Module) -> int:
 
 def in_matrix_unit_layout(model: MultiTaskModel) -> MultiTaskModel:
     """Puts channels last, the layout for which CPU convolutions use the matrix unit."""
-    return model.to(memory_format=torch.channels_last_3d)
-
-
-__all__ = ["Encoder", "MultiTaskModel", "count_parameters", "in_matrix_unit_layout"]
+    return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]

@@ -197,6 +197,6 @@ def checks(evidence: Evidence) -> list[str]:
         f"No patient is in two folds: {plural(contents['patient_id'].nunique(), 'patient')}.",
         f"No series is in two folds: {series} series{unnamed}.",
         "No image is in two folds, by the hash of its voxels, mirrored copies included: "
-        f"{plural(contents['content_hash'].nunique(), 'hash').replace('hashs', 'hashes')} of "
+        f"{plural(contents['content_hash'].nunique(), 'hash', 'hashes')} of "
         f"{plural(len(contents), 'scan')}.",
     ]

@@ -31,13 +31,14 @@ def bounds(interval: Interval, digits: int = 3, *, signed: bool = False) -> str:
 
 
 def in_words(interval: Interval | None, digits: int = 3, *, signed: bool = False) -> str:
-    """An estimate with its interval, for a sentence."""
+    """A patient bootstrap's estimate with its interval, for a sentence."""
+    patients = plural(0 if interval is None else interval["n"], "patient")
     if interval is None or interval["estimate"] is None:
-        return f"not estimable (n = {0 if interval is None else interval['n']})"
+        return f"not estimable (n = {patients})"
     estimate = number(interval["estimate"], digits, signed=signed)
     percent = f"{100 * interval['level']:g} %"
     ends = bounds(interval, digits, signed=signed)
-    return f"{estimate} ({percent} interval {ends or 'not estimable'}, n = {interval['n']})"
+    return f"{estimate} ({percent} interval {ends or 'not estimable'}, n = {patients})"
 
 
 def interval_entry(
@@ -112,6 +113,6 @@ def reading(difference: Interval | None) -> str:
     return "lower" if difference["high"] < 0 else "cannot tell"
 
 
-def plural(count: int, word: str) -> str:
-    """A count with its noun."""
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+def plural(count: int, word: str, words: str = "") -> str:
+    """A count with its noun, such as "1 lesion", "2 lesions"."""
+    return f"{count} {word}" if count == 1 else f"{count} {words or word + 's'}"

@@ -41,7 +41,7 @@ def save_tensors(path: Path, content: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    write_whole(path, lambda aside: aside.write_bytes(buffer.getbuffer()) and None)
+    write_whole(path, lambda aside: aside.write_bytes(buffer.getbuffer()))
 
 
 def load_tensors(path: Path) -> dict[str, Any]:

@@ -1,0 +1,173 @@
+"""The abstract: four to six sentences made from the numbers, none of which says too much."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from medmtl.data.tasks import ClassificationTask, SegmentationTask
+from medmtl.reporting.cohort_section import count, label_cards
+from medmtl.reporting.description import ExperimentDescription
+from medmtl.reporting.evidence import Evidence
+from medmtl.reporting.numbers import Interval, in_words, number, plural, reading
+
+
+def abstract(evidence: Evidence, description: ExperimentDescription) -> list[str]:
+    """What was done, what the label is, what was found, and what follows from it.
+
+    Of several tasks of a kind the first is told; the tables hold all.
+
+    Args:
+        evidence: Of the run.
+        description: Of the experiment.
+
+    Returns:
+        Sentences.
+    """
+    sentences = [_design(evidence, description), _reference_standard(description)]
+    evaluated = [
+        task for task in description.classifications if task.name in evidence.summary["tasks"]
+    ]
+    if evaluated:
+        sentences += _classification(evidence, description, evaluated[0])
+    outlined = [
+        task for task in description.segmentations if task.name in evidence.summary["segmentation"]
+    ]
+    if outlined:
+        sentences.append(_segmentation(evidence, description, outlined[0]))
+    others = len(evaluated[1:]) + len(outlined[1:])
+    more = f" Section 3 holds {plural(others, 'further task')}." if others else ""
+    sentences.append(
+        "No external test set was used, so how these numbers carry over to other scanners, "
+        f"hospitals or readers is not known.{more}"
+    )
+    return [sentence for sentence in sentences if sentence]
+
+
+def _design(evidence: Evidence, description: ExperimentDescription) -> str:
+    included = count(description.manifest.included())
+    folds = evidence.folds["fold"].nunique()
+    compared = plural(len(description.arms), "trained arm")
+    if description.baselines:
+        compared += f" and {plural(len(description.baselines), 'baseline')}"
+    excluded = len(description.manifest.card.exclusions)
+    left_out = f"; {plural(excluded, 'case was', 'cases were')} excluded" if excluded else ""
+    return (
+        f"In {included.text} of the collection “{description.manifest.card.name}” we compared "
+        f"{compared} by {folds}-fold cross-validation split by patient{left_out}."
+    )
+
+
+def _reference_standard(description: ExperimentDescription) -> str:
+    standards = [
+        f"for “{card.name}” is: {card.label.reference_standard.rstrip('.')}"
+        for card in label_cards(description)
+    ]
+    card = description.manifest.card
+    if description.segmentations and card.lesion_mask_reference_standard:
+        standard = card.lesion_mask_reference_standard.rstrip(".")
+        standards.append(f"for the outlines is: {standard}")
+    return f"The reference standard {'; '.join(standards)}." if standards else ""
+
+
+def _classification(
+    evidence: Evidence, description: ExperimentDescription, task: ClassificationTask
+) -> list[str]:
+    results = evidence.summary["tasks"][task.name]
+    main = description.main_arm(task.name)
+    if main is None or main not in results["arms"]:
+        return []
+    auc = _headline(results["arms"][main])
+    several = ", the mean over classes," if results["kind"] == "multiclass" else ""
+    caution = description.caution_of(main)
+    warning = f"; caution: {caution}" if caution else ""
+    first = (
+        f"For {task.name}, “{description.title_of(main)}” reached a mean of fold AUCs{several} of "
+        f"{in_words(auc)}{warning}"
+    )
+    return [
+        f"{first}{_control(results, description)}.",
+        _comparison(results["differences"], description, main),
+    ]
+
+
+def _control(results: Mapping[str, Any], description: ExperimentDescription) -> str:
+    controls = [
+        f"; the control “{description.title_of(name)}” reached "
+        f"{in_words(_headline(results['arms'][name]))}"
+        for name in description.in_order(results["arms"])
+        if description.is_control(name)
+    ]
+    return "".join(controls)
+
+
+def _comparison(
+    differences: Mapping[str, Any], description: ExperimentDescription, main: str
+) -> str:
+    """The main arm against the reference, or each other arm against it where it is that itself."""
+    if description.reference is None or not differences:
+        return "No arm was named as the reference, so no difference was tested."
+    if main in differences:
+        reference = description.title_of(description.reference)
+        return f"Against the reference “{reference}” it {_verdict(_difference(differences[main]))}."
+    others = [
+        name for name in description.in_order(differences) if not description.is_control(name)
+    ]
+    if not others:
+        return "It is the reference itself, and only controls were compared with it."
+    best = max(others, key=lambda name: _estimate_or_lowest(_difference(differences[name])))
+    ranked = f"the strongest of the {len(others)} others" if len(others) > 1 else "the other"
+    return (
+        f"It is the reference itself; {ranked}, “{description.title_of(best)}”, "
+        f"{_verdict(_difference(differences[best]))}."
+    )
+
+
+def _headline(arm: Mapping[str, Any]) -> Interval | None:
+    """The mean of folds of the only class, or of the classes' mean."""
+    if arm["macro"] is not None:
+        return arm["macro"]["mean_of_folds"]
+    (output,) = arm["outputs"].values()
+    return output["mean_of_folds"]
+
+
+def _difference(arm: Mapping[str, Any]) -> Interval | None:
+    if len(arm["outputs"]) > 1:
+        return arm["macro"]
+    (output,) = arm["outputs"].values()
+    return output["mean_of_folds"]
+
+
+def _estimate_or_lowest(difference: Interval | None) -> float:
+    if difference is None or difference["estimate"] is None:
+        return float("-inf")
+    return float(difference["estimate"])
+
+
+def _verdict(difference: Interval | None) -> str:
+    said = reading(difference)
+    amount = in_words(difference, signed=True)
+    if said == "not estimable":
+        return f"had a difference in AUC that is not estimable ({amount})"
+    if said == "cannot tell":
+        return f"differed in AUC by {amount}: we cannot tell which of the two is better"
+    return f"had the {said} AUC, by {amount}"
+
+
+def _segmentation(
+    evidence: Evidence, description: ExperimentDescription, task: SegmentationTask
+) -> str:
+    structures = evidence.summary["segmentation"][task.name]
+    structure, results = next(iter(structures.items()))
+    main = description.main_arm(task.name)
+    if main is None or main not in results["arms"]:
+        return ""
+    scores = results["arms"][main]
+    counts, dice = scores["counts"], scores["dice"]
+    spread = ""
+    if dice["q1"] is not None:
+        low, high = number(dice["q1"]), number(dice["q3"])
+        spread = f", first to third quartile {low} to {high},"
+    return (
+        f"For the outline of the {structure}, “{description.title_of(main)}” reached a mean Dice "
+        f"of {in_words(dice['mean'])}{spread} over {plural(dice['n'], 'lesion')}; "
+        f"{counts['missed']} were missed."
+    )

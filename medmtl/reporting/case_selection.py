@@ -1,0 +1,108 @@
+"""Which cases are shown: by a rule that is fixed before anybody looks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+EACH_OUTLINE = 4
+EACH_CLASS = 3
+
+OUTLINE_RULE = (
+    f"The {EACH_OUTLINE} lesions with the lowest Dice and the {EACH_OUTLINE} with the highest; "
+    "equal ones in the order of their names."
+)
+CLASS_RULE = (
+    f"For each class, the {EACH_CLASS} of its lesions that were put most confidently into another "
+    f"class, and the {EACH_CLASS} put most confidently into their own. The class a lesion is put "
+    "into is the most probable one (of two classes, the one that reaches 0.5)."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Cases that stand together.
+
+    Attributes:
+        title: What they have in common.
+        lesion_ids: In the order they are shown; may be empty.
+        available: How many lesions there were to choose from.
+    """
+
+    title: str
+    lesion_ids: Sequence[str]
+    available: int
+
+
+def select_outlines(rows: pd.DataFrame) -> list[Selection]:
+    """The worst and the best outlines. No lesion is in both.
+
+    Args:
+        rows: Segmentation scores of one arm, task and structure. Lesions without a Dice
+            (nothing to find, nothing found) are not among them.
+    """
+    known = rows[rows["dice"].notna() & (rows["lesion_id"] != "")]
+    worst = known.sort_values(["dice", "lesion_id"])["lesion_id"].head(EACH_OUTLINE).tolist()
+    others = known[~known["lesion_id"].isin(worst)]
+    best = others.sort_values(["dice", "lesion_id"], ascending=[False, True])["lesion_id"]
+    return [
+        Selection(title="Lowest Dice", lesion_ids=worst, available=len(known)),
+        Selection(
+            title="Highest Dice",
+            lesion_ids=best.head(EACH_OUTLINE).tolist(),
+            available=len(known),
+        ),
+    ]
+
+
+def class_probabilities(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """A row a labelled lesion: its probability of every class, and `truth`, its class.
+
+    Args:
+        rows: Out-of-fold predictions of one arm and task. A binary task has rows for its
+            second class only.
+        classes: Names in the order of their numbers.
+    """
+    known = rows[rows["target"].notna() & rows["prediction"].notna()]
+    wide = known.pivot(index="lesion_id", columns="output", values="prediction")
+    targets = known.pivot(index="lesion_id", columns="output", values="target")
+    if len(classes) == 2:
+        wide[classes[0]] = 1 - wide[classes[1]]
+        targets[classes[0]] = 1 - targets[classes[1]]
+    complete = wide[list(classes)].notna().all(axis=1)
+    wide, targets = wide.loc[complete, list(classes)], targets.loc[complete, list(classes)]
+    return wide.assign(truth=targets.idxmax(axis=1)) if len(wide) else wide.assign(truth="")
+
+
+def select_classes(rows: pd.DataFrame, classes: Sequence[str]) -> list[Selection]:
+    """The most confident errors and the most confident successes of every class.
+
+    Args:
+        rows: Out-of-fold predictions of one arm and task.
+        classes: Names in the order of their numbers.
+    """
+    table = class_probabilities(rows, classes)
+    # Of two equal probabilities the later class is called: 0.5 reaches the threshold.
+    called = table[list(classes)[::-1]].idxmax(axis=1) if len(table) else table["truth"]
+    confidence = table[list(classes)].max(axis=1)
+    ranked = table.assign(called=called, confidence=confidence).reset_index()
+    ranked = ranked.sort_values(["confidence", "lesion_id"], ascending=[False, True])
+    selections = []
+    for right, words in ((False, "taken for another class"), (True, "recognised")):
+        for name in reversed(classes):
+            members = ranked[
+                (ranked["truth"] == name) & ((ranked["called"] == ranked["truth"]) == right)
+            ]
+            selections.append(
+                Selection(
+                    title=f"Truly {name}, {words}",
+                    lesion_ids=members["lesion_id"].head(EACH_CLASS).tolist(),
+                    available=len(members),
+                )
+            )
+    return selections
+
+
+def by_lesion(rows: pd.DataFrame) -> Mapping[str, pd.Series]:
+    """The rows of one arm, task and structure by their lesion."""
+    return {str(row["lesion_id"]): row for _, row in rows.iterrows()}
