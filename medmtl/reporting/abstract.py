@@ -51,21 +51,22 @@ def _design(evidence: Evidence, description: ExperimentDescription) -> str:
     excluded = len(description.manifest.card.exclusions)
     left_out = f"; {plural(excluded, 'case was', 'cases were')} excluded" if excluded else ""
     return (
-        f"In {included.text} of the collection “{description.manifest.card.name}” we compared "
+        f"In {plural(included.patients, 'patient')} ({plural(included.scans, 'scan')}, "
+        f"{plural(included.lesions, 'lesion')}) of the collection “{description.manifest.card.name}” we compared "
         f"{compared} by {folds}-fold cross-validation split by patient{left_out}."
     )
 
 
 def _reference_standard(description: ExperimentDescription) -> str:
     standards = [
-        f"for “{card.name}” is: {card.label.reference_standard.rstrip('.')}"
+        f"of the label “{card.name}”: {card.label.reference_standard.rstrip('.')}"
         for card in label_cards(description)
     ]
     card = description.manifest.card
     if description.segmentations and card.lesion_mask_reference_standard:
         standard = card.lesion_mask_reference_standard.rstrip(".")
-        standards.append(f"for the outlines is: {standard}")
-    return f"The reference standard {'; '.join(standards)}." if standards else ""
+        standards.append(f"of the outlines: {standard}")
+    return f"Reference standard {'; '.join(standards)}." if standards else ""
 
 
 def _classification(

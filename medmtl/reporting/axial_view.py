@@ -15,6 +15,8 @@ from nibabel.orientations import (
 from medmtl.data.geometry import spacing_mm, world_to_voxel
 from medmtl.data.reading import Volume
 
+USUAL_SLICE = "largest area of the reference"
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Hanging:
@@ -35,9 +37,7 @@ class Hanging:
     @property
     def hung_affine(self) -> Float64[np.ndarray, "4 4"]:
         """Maps the hung voxels' indices to RAS mm."""
-        hung: Float64[np.ndarray, "4 4"] = self.affine @ inv_ornt_aff(
-            self._reordering, self.shape
-        )
+        hung: Float64[np.ndarray, "4 4"] = self.affine @ inv_ornt_aff(self._reordering, self.shape)
         return hung
 
     @property

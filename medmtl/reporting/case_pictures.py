@@ -16,10 +16,11 @@ WINDOW_HU = (-600.0, 1500.0)
 
 REFERENCE_COLOUR, PREDICTION_COLOUR = "#56B4E9", "#E69F00"
 BEYOND_FILE = "#f1f1f1"
-LEAST_SIDE_MM = 44.0
-RIM_MM = 10.0
+USUAL_SIDE_MM = 50.0
+RIM_MM = 4.0
 BAR_MM = 10.0
 PANEL_INCHES, DOTS_PER_INCH = 1.7, 200
+_HALO = withStroke(linewidth=1.6, foreground="black")
 
 
 def draw_case(view: AxialView) -> bytes:
@@ -53,13 +54,14 @@ def draw_case(view: AxialView) -> bytes:
 
 
 def _side_mm(view: AxialView) -> float:
-    """Of the square that is shown: both outlines with a rim, and never less than a minimum."""
+    """Of the square that is shown: both outlines with a rim, and as much of the file as fits."""
     farthest = 0.0
     for mask in (view.reference, view.prediction):
         if mask is not None and mask.any():
             away = np.abs(np.argwhere(mask) - view.centre) * (view.row_mm, view.column_mm)
             farthest = max(farthest, float(away.max()))
-    return max(LEAST_SIDE_MM, 2 * (farthest + RIM_MM))
+    file_mm = max(view.hu.shape[0] * view.row_mm, view.hu.shape[1] * view.column_mm)
+    return max(min(USUAL_SIDE_MM, file_mm), 2 * (farthest + RIM_MM))
 
 
 def _extent_mm(view: AxialView) -> tuple[float, float, float, float]:
@@ -81,7 +83,7 @@ def _frame(axes: Axes, view: AxialView, side_mm: float) -> None:
     for x, mark, side in zip((0.03, 0.97), view.side_marks, ("left", "right"), strict=True):
         axes.text(
             x, 0.5, mark, transform=axes.transAxes, ha=side, va="center", color="white",
-            fontweight="bold", fontsize=8, path_effects=[withStroke(linewidth=2, foreground="black")],
+            fontweight="bold", fontsize=7.5, path_effects=[_HALO],
         )  # fmt: skip
 
 
@@ -105,12 +107,9 @@ def _outline(
 def _scale_bar(axes: Axes, view: AxialView, side_mm: float) -> None:
     left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
     x, y = left + 0.05 * side_mm, bottom - 0.06 * side_mm
-    outline = [withStroke(linewidth=3.5, foreground="black")]
-    axes.plot(
-        [x, x + BAR_MM], [y, y], color="white", linewidth=1.8, solid_capstyle="butt",
-        path_effects=outline,
-    )  # fmt: skip
+    for colour, width in (("black", 3.2), ("white", 1.8)):
+        axes.plot([x, x + BAR_MM], [y, y], color=colour, linewidth=width, solid_capstyle="butt")
     axes.text(
         x + BAR_MM / 2, y - 0.025 * side_mm, f"{BAR_MM:g} mm", ha="center", va="bottom",
-        color="white", path_effects=[withStroke(linewidth=2, foreground="black")],
+        color="white", path_effects=[_HALO],
     )  # fmt: skip

@@ -13,7 +13,7 @@ from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Lesion
 from medmtl.data.reading import Volume, read_mask, to_grid_of
 from medmtl.data.tasks import ClassificationTask, SegmentationTask
-from medmtl.reporting.axial_view import axial_view
+from medmtl.reporting.axial_view import USUAL_SLICE, axial_view
 from medmtl.reporting.case_pictures import draw_case
 from medmtl.reporting.case_selection import (
     CLASS_RULE,
@@ -150,8 +150,9 @@ class CaseGalleries:
             ("Fold", str(row["fold"])),
             ("Diameter", _millimetres(lesion.diameter_mm)),
             *self._outcomes(lesion, arm),
-            ("Slice", view.why),
         ]
+        if view.why != USUAL_SLICE:
+            facts.append(("Slice", view.why))
         if prediction is not None and view.prediction is not None and not view.prediction.any():
             facts.append(("Prediction", "not on this slice" if prediction.any() else "empty"))
         return CasePicture(
@@ -208,4 +209,3 @@ def _class_words(task: ClassificationTask, lesion: Lesion, rows: pd.DataFrame) -
 
 def _millimetres(length_mm: float | None) -> str:
     return DASH if length_mm is None else f"{number(length_mm, 1)} mm"
-

@@ -71,7 +71,7 @@ class ClassificationTables:
             for output in arm["outputs"].values()
         )
         columns = [
-            "Mean of folds", "The interval allows to say", "All folds pooled",
+            "Mean of folds", "Conclusion", "All folds pooled",
             "Corrected t-test over folds",
         ]  # fmt: skip
         return Table(

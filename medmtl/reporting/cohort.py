@@ -1,18 +1,14 @@
 """Writes the report about one experiment: one file, no network, the same bytes every time."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
-import pandas as pd
-from markupsafe import Markup
 
 from medmtl.data.cases import CaseLoader
 from medmtl.reporting.abstract import abstract
-from medmtl.reporting.arm_styles import ArmStyle, arm_styles
+from medmtl.reporting.case_pictures import PREDICTION_COLOUR, REFERENCE_COLOUR, WINDOW_HU
 from medmtl.reporting.case_section import CaseGalleries
-from medmtl.reporting.classification_tables import ClassificationTables
 from medmtl.reporting.cohort_section import (
     checks,
     count,
@@ -22,18 +18,11 @@ from medmtl.reporting.cohort_section import (
 )
 from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.evidence import Evidence, read_evidence
-from medmtl.reporting.figures import ClassificationFigures, Figure
-from medmtl.reporting.forest_figure import forest_figure
+from medmtl.reporting.figure_section import draw_figures
 from medmtl.reporting.limitations import limitations
-from medmtl.reporting.probability_tables import calibration_table, operating_point_table
 from medmtl.reporting.provenance_section import cell_table, provenance_items
-from medmtl.reporting.segmentation_figures import dice_figure
-from medmtl.reporting.segmentation_tables import SegmentationTables
-from medmtl.reporting.tables import Table
-from medmtl.reporting.training_figure import training_figure
+from medmtl.reporting.results_section import operating_points, results_by_task
 from medmtl.run_folder import RunFolder, write_text
-
-TEMPLATES = "templates"
 
 
 def write_cohort_report(
@@ -57,10 +46,18 @@ def write_cohort_report(
         ScanError: A scan or mask that shall be shown cannot be read.
     """
     evidence = read_evidence(run, description)
-    sections = {
+    galleries = CaseGalleries(
+        run=run, evidence=evidence, description=description, loader=loader
+    ).all()
+    page = _templates().get_template("cohort.html")
+    write_text(run.report, page.render(_content(evidence, description), galleries=galleries))
+    return run.report
+
+
+def _content(evidence: Evidence, description: ExperimentDescription) -> dict[str, Any]:
+    return {
         "description": description,
         "card": description.manifest.card,
-        "percent": evidence.percent,
         "abstract": abstract(evidence, description),
         "labels": label_cards(description),
         "everyone": count(description.manifest),
@@ -69,90 +66,23 @@ def write_cohort_report(
         "exclusions": exclusion_table(description.manifest),
         "folds": fold_table(evidence, description),
         "checks": checks(evidence),
-        "results": _results(evidence, description),
-        "figures": _figures(evidence, description),
-        "galleries": CaseGalleries(
-            run=run, evidence=evidence, description=description, loader=loader
-        ).all(),
-        "operating_points": _operating_points(evidence, description),
+        "results": results_by_task(evidence, description),
+        "figures": draw_figures(evidence, description),
+        "operating_points": operating_points(evidence, description),
         "limitations": limitations(evidence, description),
         "provenance": provenance_items(evidence, description),
         "cells": cell_table(evidence, description),
+        "window_hu": WINDOW_HU,
+        "reference_colour": REFERENCE_COLOUR,
+        "prediction_colour": PREDICTION_COLOUR,
     }
-    write_text(run.report, _environment().get_template("cohort.html").render(sections))
-    return run.report
 
 
-@dataclass(frozen=True, kw_only=True)
-class TaskResults:
-    """The tables of one task, under one heading."""
-
-    title: str
-    explanation: str
-    tables: Sequence[Table]
-
-
-def _results(evidence: Evidence, description: ExperimentDescription) -> list[TaskResults]:
-    found = []
-    for task in description.classifications:
-        results = evidence.summary["tasks"].get(task.name)
-        if results is not None:
-            tables = ClassificationTables(
-                task=task, results=results, description=description, percent=evidence.percent
-            ).all()
-            calibration = calibration_table(task, evidence, description)
-            standard = description.manifest.card.labels.get(task.label)
-            found.append(
-                TaskResults(
-                    title=f"Classification: {task.name}",
-                    explanation=""
-                    if standard is None
-                    else f"Label “{task.label}”; reference standard: {standard.reference_standard}",
-                    tables=[*tables, *([calibration] if calibration else [])],
-                )
-            )
-    for name, structure, results in _structures(evidence, description):
-        standard_text = description.manifest.card.lesion_mask_reference_standard
-        found.append(
-            TaskResults(
-                title=f"Segmentation: {name}",
-                explanation=f"Structure “{structure}”"
-                + (f"; reference standard: {standard_text}" if standard_text else ""),
-                tables=SegmentationTables(
-                    name=name, results=results, description=description, percent=evidence.percent
-                ).all(),
-            )
-        )
-    return found
-
-
-def _structures(
-    evidence: Evidence, description: ExperimentDescription
-) -> list[tuple[str, str, dict]]:
-    """What each structure is called, itself, and its part of the summary."""
-    found = []
-    for task in description.segmentations:
-        structures = evidence.summary["segmentation"].get(task.name, {})
-        for structure, results in structures.items():
-            name = task.name if len(structures) == 1 else f"{task.name}, {structure}"
-            found.append((name, structure, results))
-    return found
-
-
-def _figures(evidence: Evidence, description: ExperimentDescription) -> list[Figure]:
-    figures = []
-    for task in description.classifications:
-        results = evidence.summary["tasks"].get(task.name)
-        if results is not None:
-            rows = evidence.out_of_fold[evidence.out_of_fold["task"] == task.name]
-            main = description.main_arm(task.name)
-            styles = arm_styles(description, results["arms"], main=main)
-            figures += ClassificationFigures(
-                task=task, results=results, rows=rows, styles=styles, main=main
-            ).all()
-            figures.append(forest_figure(task, results, styles))
-    for task in description.segmentations:
-        for structure, results in evidence.summary["segmentation"].get(task.name, {}).items():
-            ...
-    training = training_figure(evidence.cells, description)
-    return [*figures, *([training] if training else [])]
+def _templates() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("medmtl.reporting", "templates"),
+        autoescape=True,  # always: a rule by file ending would miss some
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

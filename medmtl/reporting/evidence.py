@@ -148,7 +148,7 @@ def _table(run: RunFolder, path: Path, *, only_numbers: bool = False) -> pd.Data
             # Only an empty number is missing: a patient may well be called NA.
             dtype={**names, **measured},
             keep_default_na=False,
-            na_values=dict.fromkeys(MEASURED_COLUMNS, [""]),
+            na_values={column: [""] for column in MEASURED_COLUMNS},
             float_precision="round_trip",
         )
     except FileNotFoundError:

@@ -61,7 +61,7 @@ class ClassificationFigures:
         """Every figure there is something for."""
         figures = [self.curves()]
         if self._with_probabilities():
-            figures += [self.calibration(), self.net_benefit()]
+            figures.append(self.probabilities())
         return figures
 
     def curves(self) -> Figure:
@@ -82,44 +82,34 @@ class ClassificationFigures:
             legend=list(self.styles.values()),
         )
 
-    def calibration(self) -> Figure:
-        """Observed share of positives against the predicted probability."""
-        arms = self._with_probabilities()
+    def probabilities(self) -> Figure:
+        """Observed share of positives against the predicted probability, and decision curves."""
+        panels = []
+        for output in self.results["outputs"]:
+            panels.append(
+                self._panel(f"Calibration: {output}", output, self._draw_calibration, feet=True)
+            )
+            panels.append(self._panel(f"Decision curve: {output}", output, self._draw_net_benefit))
         return Figure(
-            title=f"{self.task.name}: calibration.",
-            caption="Share of positive lesions against their mean predicted probability, in ten "
-            "bins of equal width. Bars are Wilson intervals of the arm drawn strongest; below, its "
-            "lesions a bin. How to read it: points on the diagonal mean that a probability of 0.8 "
-            "is right eight times in ten; points below it are too confident.",
-            panels=[
-                self._panel(f"Calibration: {output}", output, self._draw_calibration, foot=True)
-                for output in self.results["outputs"]
-            ],
-            legend=[self.styles[name] for name in arms],
-        )
-
-    def net_benefit(self) -> Figure:
-        """The decision curve."""
-        arms = self._with_probabilities()
-        return Figure(
-            title=f"{self.task.name}: decision curve.",
-            caption="Net benefit, the share of true positives less the false ones weighted by the "
-            "odds of the threshold (Vickers and Elkin 2006). How to read it: at the threshold "
-            "probability at which a reader would act, an arm is worth using only where it lies "
-            "above both grey lines: to act on every lesion, and to act on none.",
-            panels=[
-                self._panel(f"Decision curve: {output}", output, self._draw_net_benefit)
-                for output in self.results["outputs"]
-            ],
-            legend=[self.styles[name] for name in arms],
+            title=f"{self.task.name}: calibration and decision curves.",
+            caption="Left: share of positive lesions against their mean predicted probability, in "
+            "ten bins of equal width; bars are Wilson intervals of the arm drawn strongest, and "
+            "below stand its lesions a bin. How to read it: on the diagonal, a probability of 0.8 "
+            "is right eight times in ten; points below it are too high. Right: net benefit, the "
+            "share of true positives less the false ones weighted by the odds of the threshold "
+            "(Vickers and Elkin 2006). How to read it: at the threshold probability at which a "
+            "reader would act, an arm is worth using only where it lies above both grey lines, "
+            "which are to act on every lesion and to act on none.",
+            panels=panels,
+            legend=[self.styles[name] for name in self._with_probabilities()],
         )
 
     def _panel(
-        self, title: str, output: str, draw: Callable[..., None], *, foot: bool = False
+        self, title: str, output: str, draw: Callable[..., None], *, feet: bool = False
     ) -> Markup:
         with style(f"{self.task.name} {title}"):
             figure = Drawing(figsize=PANEL_INCHES)
-            if foot:
+            if feet:
                 axes = figure.subplots(2, 1, sharex=True, height_ratios=[5, 1])
                 draw(axes[0], axes[1], output)
                 axes[0].set_title(title)
@@ -153,10 +143,11 @@ class ClassificationFigures:
         for name, arm in self._drawn():
             known = self._known(name, output)
             folds = [fold for _, fold in known.groupby("fold")] if name == self.main else []
-            for rows, width, alpha in [*((fold, 0.7, 0.45) for fold in folds), (known, arm.width, 1)]:
+            thin = {"linewidth": 0.7, "alpha": 0.45}
+            for rows, change in [*((fold, thin) for fold in folds), (known, {})]:
                 if rows["target"].nunique() == 2:
                     x, y, _ = roc_curve(rows["target"], rows["prediction"])
-                    axes.plot(x, y, **_stroke(arm) | {"linewidth": width, "alpha": alpha})
+                    axes.plot(x, y, **_stroke(arm) | change)
         _unit_square(axes, "1 − specificity", "Sensitivity")
 
     def _draw_precision(self, axes: Axes, output: str) -> None:
@@ -208,9 +199,7 @@ class ClassificationFigures:
         light_grid(axes)
 
 
-def net_benefit(
-    target: np.ndarray, called: np.ndarray, thresholds: np.ndarray
-) -> np.ndarray:
+def net_benefit(target: np.ndarray, called: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """True positives less false ones at the odds of each threshold, as a share of all lesions.
 
     Args:
@@ -227,9 +216,7 @@ def net_benefit(
     return benefit
 
 
-def _draw_bins(
-    axes: Axes, foot: Axes, bins: Sequence[Mapping[str, Any]], arm: ArmStyle
-) -> None:
+def _draw_bins(axes: Axes, foot: Axes, bins: Sequence[Mapping[str, Any]], arm: ArmStyle) -> None:
     """The intervals of every bin's share, and below how many lesions it holds."""
     for each in bins:
         share = wilson_interval(round(each["observed"] * each["n"]), each["n"])

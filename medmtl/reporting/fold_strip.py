@@ -39,7 +39,7 @@ def fold_strip(
     middle = HEIGHT / 2 - 3
     parts = [Markup('<line x1="{}" x2="{}" y1="{y}" y2="{y}" class="axis"/>').format(
         scale.x(scale.low), scale.x(1), y=HEIGHT - 9)]  # fmt: skip
-    for tick in (scale.low, 0.5, 1.0):
+    for tick in (0.5, 1.0):
         parts.append(_tick(scale.x(tick), f"{tick:g}"))
     if mean["low"] is not None:
         parts.append(
@@ -71,8 +71,7 @@ def _fold_text(fold: Mapping[str, Any]) -> str:
     auc = fold["auc"]["estimate"]
     value = "not estimable" if auc is None else f"{auc:.3f}"
     return (
-        f"fold {fold['fold']}: {value} ({fold['positives']} positive, "
-        f"{fold['negatives']} negative)"
+        f"fold {fold['fold']}: {value} ({fold['positives']} positive, {fold['negatives']} negative)"
     )
 
 

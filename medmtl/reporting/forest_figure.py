@@ -12,7 +12,7 @@ from medmtl.reporting.arm_styles import ArmStyle
 from medmtl.reporting.figures import Figure
 from medmtl.reporting.svg import GRID, light_grid, style, to_markup
 
-WIDTH_INCHES, TITLE_WIDTH = 6.6, 30
+WIDTH_INCHES, TITLE_WIDTH = 8.4, 34
 
 
 def forest_figure(

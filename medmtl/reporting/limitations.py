@@ -39,14 +39,19 @@ def _labels(description: ExperimentDescription) -> Iterator[str]:
     if description.segmentations:
         standard = description.manifest.card.lesion_mask_reference_standard.rstrip(".")
         origin = f" ({standard})" if standard else ", whose reference standard the card omits"
-        yield f"Outlines are compared with one reference{origin}; how far readers differ is not shown."
+        yield (
+            f"Outlines are compared with one reference{origin}; how far readers differ among "
+            "themselves is not shown."
+        )
 
 
 def _cautions(description: ExperimentDescription) -> Iterator[str]:
     for name, arm in description.arms.items():
         if arm.caution:
             yield f"“{description.title_of(name)}”: {arm.caution.rstrip('.')}."
-    controls = [description.title_of(name) for name in description.arms if description.is_control(name)]
+    controls = [
+        description.title_of(name) for name in description.arms if description.is_control(name)
+    ]
     if controls:
         quoted = ", ".join(f"“{title}”" for title in controls)
         yield (

@@ -76,9 +76,7 @@ def operating_point_table(
                 ("true_negatives", "false_positives"),
             )
         ]
-        rates = [
-            interval_entry(point[rate], details=[f"n = {point[rate]['n']}"]) for rate in RATES
-        ]
+        rates = [interval_entry(point[rate], details=[f"n = {point[rate]['n']}"]) for rate in RATES]
         return [_range(list(found["thresholds"].values())), *counts, *_without_counts(rates)]
 
     return _table(

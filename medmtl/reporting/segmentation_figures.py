@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogLocator, NullLocator
 
 from medmtl.reporting.arm_styles import ArmStyle
 from medmtl.reporting.figures import Figure
@@ -27,8 +28,8 @@ def dice_figure(name: str, rows: pd.DataFrame, styles: Mapping[str, ArmStyle]) -
     return Figure(
         title=f"{name}: Dice against the reference volume.",
         caption="A dot a lesion, crosses are missed lesions (Dice 0); at the right how often each "
-        "Dice occurs, with the median as a line. How to read it: small lesions have few voxels, so "
-        "one voxel more or less costs them more Dice than it costs large ones; a median hides them.",
+        "Dice occurs, with the median as a line. How to read it: a voxel more or less costs a small "
+        "lesion more Dice than a large one, so look whether low values gather at the left.",
         panels=panels,
     )
 
@@ -46,8 +47,9 @@ def _panel(name: str, arm: ArmStyle, rows: pd.DataFrame) -> Markup:
             )  # fmt: skip
         main.set(xscale="log", ylim=(-0.03, 1.03), ylabel="Dice")
         main.set_xlabel(f"Reference volume in ml (log scale), n = {len(drawn)}")
+        main.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         main.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        main.xaxis.set_minor_formatter(lambda value, _: "")
+        main.xaxis.set_minor_locator(NullLocator())
         main.set_title(arm.title)
         light_grid(main)
         side.hist(

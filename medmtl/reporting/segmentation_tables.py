@@ -98,7 +98,7 @@ class SegmentationTables:
             f"{self.description.title_of(self.description.reference)} (arm minus reference, same "
             f"lesions), with {self.percent} intervals.",
             head="Arm",
-            columns=["Dice", "The interval allows to say", "NSD", "Lesions"],
+            columns=["Dice", "Conclusion", "NSD", "Lesions"],
             groups=[
                 RowGroup(
                     title=group.title,
@@ -117,7 +117,7 @@ class SegmentationTables:
         tolerance = f"{self.description.nsd_tolerance_mm:g} mm"
         return [
             "Dice, mean", "Dice, median", f"NSD at {tolerance}, mean", "HD95 in mm, median",
-            "Missed", "Volume error in ml, median", "Lesions",
+            "Volume error in ml, median", "Missed",
         ]  # fmt: skip
 
     def _row(self, name: str, entries: Sequence[Entry], *, underpowered: bool = False) -> Row:
@@ -145,11 +145,6 @@ def _score_entries(scores: Mapping[str, Any]) -> list[Entry]:
         _entry(scores["dice"]["median"], details=_quartiles(scores["dice"])),
         _entry(scores["nsd"]["mean"]),
         _entry(hd95["median"], digits=1, details=[*_quartiles(hd95, digits=1), *left_out]),
-        Entry(
-            text=f"{counts['missed']} of {drawn}",
-            details=[f"{empty} with nothing outlined"] if empty else [],
-            value=counts["missed"],
-        ),
         _entry(
             scores["volume_error_ml"]["median"],
             digits=2,
@@ -157,9 +152,12 @@ def _score_entries(scores: Mapping[str, Any]) -> list[Entry]:
             details=_quartiles(scores["volume_error_ml"], digits=2, signed=True),
         ),
         Entry(
-            text=str(counts["lesions"]),
-            details=[plural(counts["patients"], "patient")],
-            value=counts["lesions"],
+            text=f"{counts['missed']} of {drawn} lesions",
+            details=[
+                *([f"{empty} with nothing outlined"] if empty else []),
+                plural(counts["patients"], "patient"),
+            ],
+            value=counts["missed"],
         ),
     ]
 

@@ -32,9 +32,7 @@ def training_figure(
         task.name: OKABE_ITO[place % len(OKABE_ITO)] for place, task in enumerate(description.tasks)
     }
     panels = [
-        _panel(
-            description.title_of(name), [cell for cell in recorded if cell.arm == name], colours
-        )
+        _panel(description.title_of(name), [cell for cell in recorded if cell.arm == name], colours)
         for name in description.in_order({cell.arm for cell in recorded})
     ]
     return Figure(
