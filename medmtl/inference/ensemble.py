@@ -14,6 +14,7 @@ from medmtl.data.dataset import LesionDataset
 from medmtl.data.manifest import Lesion, Manifest, Scan
 from medmtl.data.reading import write_mask
 from medmtl.data.tasks import ClassificationTask, SegmentationTask, Task
+from medmtl.errors import RunError
 from medmtl.inference.classify import classification_logits, probabilities
 from medmtl.inference.segment import LesionSegmenter, NativeGrid
 from medmtl.models.multitask import MultiTaskModel
@@ -107,15 +108,11 @@ class ArmEnsemble:
         voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
         case = data.cases[scan.scan_id]
         labels = np.zeros(grid.shape, dtype=np.int16)
+        segmenter = self.segmenter(self.models, task.name)
         rows = []
         for number, lesion in enumerate(lesions, start=1):
             assert lesion.position_mm is not None  # the dataset has refused it otherwise
-            together = self.segmenter(self.models, task.name)
-            mask = together.segment(case, lesion.position_mm, grid)
-            alone = [
-                self.segmenter([model], task.name).segment(case, lesion.position_mm, grid)
-                for model in self.models
-            ]
+            mask, alone = segmenter.segment_together_and_alone(case, lesion.position_mm, grid)
             labels[mask] = number
             volumes = np.array([each.sum() * voxel_ml for each in alone])
             row = self._row(data.manifest, lesion, task, VOLUME, volumes)
@@ -193,6 +190,16 @@ class Prediction:
 
 
 def load_weights(model: MultiTaskModel, state: Mapping[str, torch.Tensor]) -> MultiTaskModel:
-    """Puts saved weights into a model and sets it to evaluate."""
-    model.load_state_dict(state)
+    """Puts saved weights into a model and sets it to evaluate.
+
+    Raises:
+        RunError: They belong to another network.
+    """
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise RunError(
+            "the run's weights do not fit the network that its configuration builds: they were "
+            "trained by another version of medmtl; train again, or use that version"
+        ) from error
     return model.eval()

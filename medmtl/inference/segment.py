@@ -69,10 +69,21 @@ class LesionSegmenter:
         Of several pieces found, the one at (or nearest to) the position is the lesion. None
         found: an empty mask.
         """
+        return self.segment_together_and_alone(case, position_mm, grid)[0]
+
+    def segment_together_and_alone(
+        self, case: CachedCase, position_mm: tuple[float, float, float], grid: NativeGrid
+    ) -> tuple[Bool[np.ndarray, "i j k"], list[Bool[np.ndarray, "i j k"]]]:
+        """What the models outline together (mean logits), and what each outlines alone."""
         box = self._box(case, position_mm)
-        logits = self._logits(case, box)
-        mask = _onto_grid(logits, box, case.affine, grid)
-        return piece_at(mask, grid.affine, position_mm)
+        each = self._logits(case, box)
+
+        def outline(logits: Float[Tensor, "depth height width"]) -> Bool[np.ndarray, "i j k"]:
+            mask = _onto_grid(logits, box, case.affine, grid)
+            return piece_at(mask, grid.affine, position_mm)
+
+        together = outline(each.mean(0))
+        return together, [outline(one) for one in each] if len(each) > 1 else [together]
 
     def _box(
         self, case: CachedCase, position_mm: tuple[float, float, float]
@@ -87,20 +98,22 @@ class LesionSegmenter:
     @torch.no_grad()
     def _logits(
         self, case: CachedCase, box: tuple[slice, slice, slice]
-    ) -> Float[Tensor, "depth height width"]:
+    ) -> Float[Tensor, "models depth height width"]:
         image_hu = torch.as_tensor(case.read_image(box)).float()[None, None]
         if self.padding_only:
             image_hu = flatten_inside(image_hu, torch.ones_like(image_hu, dtype=torch.bool))
         image, cut = self._padded(image_hu)
         image = self.intensity.scale(image)
-        total = torch.zeros_like(image_hu)
         mirrors = MIRRORS if self.average_views else MIRRORS[:1]
+        of_models = []
         for model in self.models:
+            total = torch.zeros_like(image_hu)
             for axes in mirrors:
                 with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
                     logits = model(image.flip(axes), [self.task])[self.task]
                 total += logits.flip(axes)[cut]
-        return (total / (len(self.models) * len(mirrors)))[0, 0]
+            of_models.append(total[0, 0] / len(mirrors))
+        return torch.stack(of_models)
 
     def _padded(self, image_hu: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
         """Fills up to what the encoder's strides divide; says where the image then lies."""

@@ -7,7 +7,14 @@ from medmtl.data.tasks import ClassificationTask, SegmentationTask
 from medmtl.reporting.cohort_section import count, label_cards
 from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.evidence import Evidence
-from medmtl.reporting.numbers import Interval, in_words, number, plural, reading
+from medmtl.reporting.numbers import (
+    Interval,
+    holds_after_training_again,
+    in_words,
+    number,
+    plural,
+    reading,
+)
 
 
 def abstract(evidence: Evidence, description: ExperimentDescription) -> list[str]:
@@ -52,8 +59,9 @@ def _design(evidence: Evidence, description: ExperimentDescription) -> str:
     left_out = f"; {plural(excluded, 'case was', 'cases were')} excluded" if excluded else ""
     return (
         f"In {plural(included.patients, 'patient')} ({plural(included.scans, 'scan')}, "
-        f"{plural(included.lesions, 'lesion')}) of the collection “{description.manifest.card.name}” we compared "
-        f"{compared} by {folds}-fold cross-validation split by patient{left_out}."
+        f"{plural(included.lesions, 'lesion')}) of the collection "
+        f"“{description.manifest.card.name}” we compared {compared} by "
+        f"{folds}-fold cross-validation split by patient{left_out}."
     )
 
 
@@ -108,7 +116,7 @@ def _comparison(
         return "No arm was named as the reference, so no difference was tested."
     if main in differences:
         reference = description.title_of(description.reference)
-        return f"Against the reference “{reference}” it {_verdict(_difference(differences[main]))}."
+        return f"Against the reference “{reference}” it {_verdict(differences[main])}."
     others = [
         name for name in description.in_order(differences) if not description.is_control(name)
     ]
@@ -118,7 +126,7 @@ def _comparison(
     ranked = f"the strongest of the {len(others)} others" if len(others) > 1 else "the other"
     return (
         f"It is the reference itself; {ranked}, “{description.title_of(best)}”, "
-        f"{_verdict(_difference(differences[best]))}."
+        f"{_verdict(differences[best])}."
     )
 
 
@@ -143,14 +151,26 @@ def _estimate_or_lowest(difference: Interval | None) -> float:
     return float(difference["estimate"])
 
 
-def _verdict(difference: Interval | None) -> str:
-    said = reading(difference)
-    amount = in_words(difference, signed=True)
-    if said == "not estimable":
+def _verdict(arm: Mapping[str, Any]) -> str:
+    difference = _difference(arm)
+    said, amount = reading(difference), in_words(difference, signed=True)
+    if difference is None or said == "not estimable":
         return f"had a difference in AUC that is not estimable ({amount})"
     if said == "cannot tell":
         return f"differed in AUC by {amount}: we cannot tell which of the two is better"
-    return f"had the {said} AUC, by {amount}"
+    return f"had the {said} AUC, by {amount}{_after_training_again(arm, difference)}"
+
+
+def _after_training_again(arm: Mapping[str, Any], difference: Interval) -> str:
+    if len(arm["outputs"]) > 1:
+        return ""
+    (output,) = arm["outputs"].values()
+    if holds_after_training_again(difference, output["corrected_t_test"]["difference"]):
+        return ""
+    return (
+        ", for these trained models; the t-test over folds, which allows for training them "
+        "again, cannot tell"
+    )
 
 
 def _segmentation(

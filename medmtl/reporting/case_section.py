@@ -58,12 +58,13 @@ class CaseGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
-    """The cases of one task and arm."""
+    """The cases of one task and arm; `draws_outlines` says whether the arm outlines lesions."""
 
     title: str
     rule: str
     arm: str
     caution: str
+    draws_outlines: bool
     groups: Sequence[CaseGroup]
 
 
@@ -123,6 +124,7 @@ class CaseGalleries:
             rule=rule,
             arm=self.description.title_of(arm),
             caution=self.description.caution_of(arm),
+            draws_outlines=bool((self.evidence.segmentation["arm"] == arm).any()),
             groups=[
                 CaseGroup(
                     title=selection.title,
@@ -204,7 +206,7 @@ def _class_words(task: ClassificationTask, lesion: Lesion, rows: pd.DataFrame) -
         return f"{truth}; no prediction"
     probability = table[list(task.classes)].iloc[0]
     shown = task.classes[1] if len(task.classes) == 2 else str(probability.idxmax())
-    return f"{truth}; predicted {shown} {float(probability[shown]):.2f}"
+    return f"{truth}; P({shown}) = {float(probability[shown]):.2f}"
 
 
 def _millimetres(length_mm: float | None) -> str:

@@ -9,14 +9,18 @@ from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.fold_strip import StripScale, fold_strip, strip_scale
 from medmtl.reporting.numbers import (
     DASH,
+    holds_after_training_again,
     interval_entry,
+    number,
     p_value_text,
     plural,
     reading,
 )
 from medmtl.reporting.tables import Entry, Row, RowGroup, Table
 
-Output = Mapping[str, Any]
+NOTHING = Entry(text=DASH)
+MEAN = None
+"""In place of a class: the mean of all classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,27 +41,22 @@ class ClassificationTables:
 
     def all(self) -> list[Table]:
         """Every table there is something for."""
-        tables = [self.aucs(), self.differences(), self.subgroups(), self.subgroup_differences()]
+        tables = [self.aucs(), self.differences(), self.subgroups()]
         return [table for table in tables if table is not None]
 
     def aucs(self) -> Table:
         """A row an arm: mean of folds first, the folds themselves, all folds pooled."""
         scale = strip_scale(self._strip_values())
-        return Table(
-            caption=f"{self._name}: area under the ROC curve (AUC), with {self.percent} intervals.",
-            head="Arm",
-            columns=["AUC, mean of folds", "AUC of each fold", "AUC, all folds pooled", "Lesions"],
-            groups=self._groups(
-                self.results["arms"],
-                lambda output: self._auc_entries(output, scale),
-                self._macro_entries,
-            ),
+        return self._table(
+            f"area under the ROC curve (AUC), with {self.percent} intervals",
+            ["AUC, mean of folds", "AUC of each fold", "AUC, all folds pooled", "Lesions"],
+            lambda arm, output: self._auc_entries(arm, output, scale),
+            arms=self.results["arms"],
             remarks=[
                 "The mean of the folds' own AUCs comes first: pooling compares the scores of "
                 "different models, which can bias the AUC (Parker 2007, Airola 2010).",
                 "In the drawing a dot is a fold, the tick their mean, the line its interval.",
             ],
-            is_sortable=not self._is_multiclass,
         )
 
     def differences(self) -> Table | None:
@@ -70,205 +69,196 @@ class ClassificationTables:
             for arm in differences.values()
             for output in arm["outputs"].values()
         )
-        columns = [
-            "Mean of folds", "Conclusion", "All folds pooled",
-            "Corrected t-test over folds",
-        ]  # fmt: skip
-        return Table(
-            caption=f"{self._name}: difference in AUC from {self._reference} (arm minus "
-            f"reference, same lesions), with {self.percent} intervals.",
-            head="Arm",
-            columns=[*columns, "Paired DeLong"] if with_delong else columns,
-            groups=self._groups(
-                differences,
-                lambda output: self._difference_entries(output, with_delong=with_delong),
-                lambda macro: self._macro_difference_entries(macro, with_delong=with_delong),
-            ),
+        tests = ["corrected_t_test", *(["delong"] if with_delong else [])]
+        titles = {"corrected_t_test": "Corrected t-test over folds", "delong": "Paired DeLong"}
+        return self._table(
+            f"difference in AUC from {self._reference} (arm minus reference, same lesions), "
+            f"with {self.percent} intervals",
+            ["Mean of folds", "Conclusion", "All folds pooled", *(titles[test] for test in tests)],
+            lambda arm, output: self._difference_entries(arm, output, tests),
+            arms=differences,
             remarks=[
-                "“Cannot tell”: the interval holds 0. The bootstrap takes the trained models as "
-                "they are; the t-test (Nadeau and Bengio 2003) asks whether the difference would "
-                "be seen again after training on other patients.",
+                "“Cannot tell”: the interval of the mean of folds holds 0. The bootstrap takes the "
+                "trained models as they are; the t-test (Nadeau and Bengio 2003) asks whether the "
+                "difference would be seen again after training on other patients.",
             ],
-            is_sortable=not self._is_multiclass,
         )
 
     def subgroups(self) -> Table | None:
-        """A row an arm, a column a subgroup: pooled AUC."""
+        """A row an arm; of each subgroup its pooled AUC and the difference from the reference."""
         names = self._subgroup_names()
         if not names:
             return None
-        return Table(
-            caption=f"{self._name}: pooled AUC within subgroups, with {self.percent} intervals.",
-            head="Arm",
-            columns=[self.description.subgroup_title(name) for name in names],
-            groups=self._groups(
-                self.results["arms"],
-                lambda output: [_subgroup_entry(output["subgroups"][name]) for name in names],
-                None,
-            ),
-            remarks=[_UNDERPOWERED],
-            is_sortable=not self._is_multiclass,
+        compared = bool(self.results["differences"])
+        columns = []
+        for name in names:
+            title = self.description.subgroup_title(name)
+            columns += [f"{title}: AUC"]
+            columns += [f"{title}: minus {self._reference}"] if compared else []
+        return self._table(
+            f"pooled AUC within subgroups, with {self.percent} intervals",
+            columns,
+            lambda arm, output: [
+                entry
+                for name in names
+                for entry in self._subgroup_entries(arm, output, name, compared=compared)
+            ],
+            arms=self.results["arms"],
+            remarks=[
+                "“Underpowered”: fewer than 10 lesions of a class; such a number can mislead "
+                "either way."
+            ],
+            with_mean=False,
         )
-
-    def subgroup_differences(self) -> Table | None:
-        """A row an arm, a column a subgroup: paired difference from the reference."""
-        names = self._subgroup_names()
-        if not names or not self.results["differences"]:
-            return None
-        return Table(
-            caption=f"{self._name}: difference in pooled AUC from {self._reference} within "
-            f"subgroups, with {self.percent} intervals.",
-            head="Arm",
-            columns=[self.description.subgroup_title(name) for name in names],
-            groups=self._groups(
-                self.results["differences"],
-                lambda output: [
-                    _subgroup_difference_entry(output["subgroups"][name]) for name in names
-                ],
-                None,
-            ),
-            remarks=[_UNDERPOWERED],
-            is_sortable=not self._is_multiclass,
-        )
-
-    @property
-    def _name(self) -> str:
-        if self._is_multiclass:
-            return f"{self.task.name}, each class against the rest"
-        return f"{self.task.name} ({self.task.classes[1]} against {self.task.classes[0]})"
 
     @property
     def _reference(self) -> str:
-        assert self.description.reference is not None
-        return self.description.title_of(self.description.reference)
+        return self.description.title_of(self.description.reference or "")
 
     @property
     def _is_multiclass(self) -> bool:
         return bool(self.results["kind"] == "multiclass")
 
-    def _groups(
+    def _table(
         self,
+        caption: str,
+        columns: Sequence[str],
+        entries: Callable[[str, str | None], Sequence[Entry]],
+        *,
         arms: Mapping[str, Any],
-        entries: Callable[[Output], Sequence[Entry]],
-        macro_entries: Callable[[Any], Sequence[Entry]] | None,
-    ) -> list[RowGroup]:
-        return [
-            RowGroup(
-                title=group.title,
-                is_control=group.is_control,
-                rows=[
-                    row
-                    for name in group.names
-                    for row in self._rows(name, arms[name], entries, macro_entries)
-                ],
-            )
-            for group in self.description.groups(arms)
-        ]
+        remarks: Sequence[str],
+        with_mean: bool = True,
+    ) -> Table:
+        against = f"{self.task.classes[1]} against {self.task.classes[0]}"
+        classes = "each class against the rest" if self._is_multiclass else against
+        return Table(
+            caption=f"{self.task.name} ({classes}): {caption}.",
+            head="Arm",
+            columns=columns,
+            groups=[
+                RowGroup(
+                    title=group.title,
+                    is_control=group.is_control,
+                    rows=[
+                        row
+                        for arm in group.names
+                        for row in self._rows(arm, entries, with_mean=with_mean)
+                    ],
+                )
+                for group in self.description.groups(arms)
+            ],
+            remarks=remarks,
+            is_sortable=not self._is_multiclass,
+        )
 
     def _rows(
         self,
-        name: str,
-        arm: Mapping[str, Any],
-        entries: Callable[[Output], Sequence[Entry]],
-        macro_entries: Callable[[Any], Sequence[Entry]] | None,
+        arm: str,
+        entries: Callable[[str, str | None], Sequence[Entry]],
+        *,
+        with_mean: bool,
     ) -> list[Row]:
-        title, caution = self.description.title_of(name), self.description.caution_of(name)
-        remark = "reference" if name == self.description.reference else ""
+        title, caution = self.description.title_of(arm), self.description.caution_of(arm)
+        remarks = ["reference"] if arm == self.description.reference else []
+        if not self._is_multiclass:
+            (output,) = self.results["outputs"]
+            only = entries(arm, output)
+            return [Row(title=title, caution=caution, remark=", ".join(remarks), entries=only)]
         rows = []
-        if len(arm["outputs"]) > 1 and macro_entries is not None:
-            rows.append(
-                Row(
-                    title=title,
-                    caution=caution,
-                    remark="; ".join(filter(None, [remark, "mean of classes"])),
-                    entries=macro_entries(arm["macro"]),
-                )
+        if with_mean:
+            remark = ", ".join([*remarks, "mean of classes"])
+            rows = [Row(title=title, caution=caution, remark=remark, entries=entries(arm, MEAN))]
+        return rows + [
+            Row(
+                title=f"{title}: {output}",
+                caution=caution,
+                entries=entries(arm, output),
+                is_part=with_mean,
             )
-        for output, found in arm["outputs"].items():
-            part = bool(rows) or len(arm["outputs"]) > 1
-            rows.append(
-                Row(
-                    title=f"{title}: {output}" if part else title,
-                    caution=caution,
-                    remark="" if part else remark,
-                    entries=entries(found),
-                    is_part=part,
-                )
-            )
-        return rows
-
-    def _auc_entries(self, output: Output, scale: StripScale) -> list[Entry]:
-        return [
-            interval_entry(output["mean_of_folds"]),
-            Entry(picture=fold_strip(output["folds"], output["mean_of_folds"], scale)),
-            interval_entry(output["pooled"]),
-            _lesions_entry(output["counts"]),
+            for output in self.results["outputs"]
         ]
 
-    def _macro_entries(self, macro: Mapping[str, Any]) -> list[Entry]:
-        return [
-            interval_entry(macro["mean_of_folds"]),
-            Entry(text=DASH),
-            interval_entry(macro["pooled"]),
-            Entry(text=str(macro["lesions"]), value=macro["lesions"]),
-        ]
+    def _auc_entries(self, arm: str, output: str | None, scale: StripScale) -> list[Entry]:
+        found = self._found("arms", arm, output)
+        folds = NOTHING if output is MEAN else _fold_entry(found, scale)
+        mean = interval_entry(found["mean_of_folds"])
+        return [mean, folds, interval_entry(found["pooled"]), _lesions_entry(found)]
 
-    def _difference_entries(self, output: Output, *, with_delong: bool) -> list[Entry]:
-        missing = output["not_compared"]
+    def _difference_entries(
+        self, arm: str, output: str | None, tests: Sequence[str]
+    ) -> list[Entry]:
+        found = self._found("differences", arm, output)
+        if output is MEAN:
+            pooled = interval_entry(found, signed=True, reason="no lesion has every class")
+            return [NOTHING, Entry(text=reading(found)), pooled, *([NOTHING] * len(tests))]
+        missing = found["not_compared"]
         details = [f"{plural(missing, 'lesion')} not compared"] if missing else []
-        entries = [
-            interval_entry(output["mean_of_folds"], signed=True, details=details),
-            Entry(text=reading(output["mean_of_folds"])),
-            interval_entry(output["pooled"], signed=True),
-            _test_entry(output["corrected_t_test"]),
+        return [
+            interval_entry(found["mean_of_folds"], signed=True, details=details),
+            _conclusion_entry(found),
+            interval_entry(found["pooled"], signed=True),
+            *(_test_entry(found[test]) for test in tests),
         ]
-        return [*entries, _test_entry(output["delong"])] if with_delong else entries
 
-    def _macro_difference_entries(self, macro: Any, *, with_delong: bool) -> list[Entry]:
-        nothing = Entry(text=DASH)
-        entries = [
-            nothing,
-            Entry(text=reading(macro)),
-            interval_entry(macro, signed=True, reason="no lesion has every class"),
-            nothing,
-        ]
-        return [*entries, nothing] if with_delong else entries
+    def _subgroup_entries(
+        self, arm: str, output: str | None, name: str, *, compared: bool
+    ) -> list[Entry]:
+        subgroup = self._found("arms", arm, output)["subgroups"][name]
+        counts = [f"{subgroup['positives']} positive, {subgroup['negatives']} negative"]
+        counts += ["underpowered"] if subgroup["underpowered"] else []
+        entries = [interval_entry(subgroup["auc"], details=counts)]
+        if not compared:
+            return entries
+        if arm not in self.results["differences"]:
+            return [*entries, NOTHING]
+        difference = self._found("differences", arm, output)["subgroups"][name]
+        return [*entries, interval_entry(difference["pooled"], signed=True)]
+
+    def _found(self, part: str, arm: str, output: str | None) -> Any:
+        found = self.results[part][arm]
+        return found["macro"] if output is MEAN else found["outputs"][output]
+
+    def _outputs(self) -> list[Mapping[str, Any]]:
+        arms = self.results["arms"].values()
+        return [output for arm in arms for output in arm["outputs"].values()]
 
     def _strip_values(self) -> list[float]:
-        found = [
-            value
-            for arm in self.results["arms"].values()
-            for output in arm["outputs"].values()
-            for value in (
-                output["mean_of_folds"]["low"],
-                *(fold["auc"]["estimate"] for fold in output["folds"]),
-            )
-        ]
-        return [value for value in found if value is not None]
+        values = [output["mean_of_folds"]["low"] for output in self._outputs()]
+        values += [fold["auc"]["estimate"] for each in self._outputs() for fold in each["folds"]]
+        return [value for value in values if value is not None]
 
     def _subgroup_names(self) -> list[str]:
         """The subgroups that these lesions can be cut by."""
-        outputs = [
-            output for arm in self.results["arms"].values() for output in arm["outputs"].values()
-        ]
         return [
             name
             for name in self.description.subgroups
-            if outputs and all(
-                "not_applicable" not in output["subgroups"].get(name, {"not_applicable": ""})
-                for output in outputs
-            )
-        ]  # fmt: skip
+            if all("auc" in output["subgroups"].get(name, {}) for output in self._outputs())
+        ]
 
 
-_UNDERPOWERED = (
-    "“Underpowered”: fewer than 10 lesions of a class; such a number can mislead either way."
-)
+def _fold_entry(output: Mapping[str, Any], scale: StripScale) -> Entry:
+    values = [number(fold["auc"]["estimate"], 2) for fold in output["folds"]]
+    picture = fold_strip(output["folds"], output["mean_of_folds"], scale)
+    return Entry(picture=picture, details=[" ".join(values)])
 
 
-def _lesions_entry(counts: Mapping[str, Any]) -> Entry:
+def _conclusion_entry(difference: Mapping[str, Any]) -> Entry:
+    """What the bootstrap allows to say, and whether the test over folds agrees."""
+    said = reading(difference["mean_of_folds"])
+    tested = difference["corrected_t_test"]["difference"]
+    undecided = said not in ("higher", "lower")
+    if undecided or holds_after_training_again(difference["mean_of_folds"], tested):
+        return Entry(text=said)
+    return Entry(text=said, details=["for these trained", "models; trained", "again: cannot tell"])
+
+
+def _lesions_entry(found: Mapping[str, Any]) -> Entry:
+    if "counts" not in found:
+        return Entry(text=str(found["lesions"]), value=found["lesions"])
+    counts = found["counts"]
     details = [
-        f"{counts['positives']} positive, {counts['negatives']} negative",
+        f"{counts['positives']} positive",
+        f"{counts['negatives']} negative",
         plural(counts["patients"], "patient"),
     ]
     if counts["missing_prediction"]:
@@ -279,28 +269,10 @@ def _lesions_entry(counts: Mapping[str, Any]) -> Entry:
 
 
 def _test_entry(test: Mapping[str, Any]) -> Entry:
-    difference = test["difference"]
     if test["p_value"] is None:
-        return interval_entry(difference, signed=True)
-    details = [f"p {_equals(test['p_value'])}"]
-    if test.get("holm_family", 0) > 1:
-        details.append(f"Holm, {test['holm_family']} tests: p {_equals(test['p_value_holm'])}")
-    return interval_entry(difference, signed=True, details=details)
-
-
-def _equals(p_value: float | None) -> str:
-    text = p_value_text(p_value)
-    return text if text.startswith("<") else f"= {text}"
-
-
-def _class_counts(subgroup: Mapping[str, Any]) -> list[str]:
-    details = [f"{subgroup['positives']} positive, {subgroup['negatives']} negative"]
-    return [*details, "underpowered"] if subgroup["underpowered"] else details
-
-
-def _subgroup_entry(subgroup: Mapping[str, Any]) -> Entry:
-    return interval_entry(subgroup["auc"], details=_class_counts(subgroup))
-
-
-def _subgroup_difference_entry(subgroup: Mapping[str, Any]) -> Entry:
-    return interval_entry(subgroup["pooled"], signed=True, details=_class_counts(subgroup))
+        return interval_entry(test["difference"], signed=True)
+    details = [f"p {p_value_text(test['p_value'])}"]
+    if test["holm_family"] > 1:
+        adjusted = p_value_text(test["p_value_holm"])
+        details.append(f"Holm, {test['holm_family']} tests: p {adjusted}")
+    return interval_entry(test["difference"], signed=True, details=details)

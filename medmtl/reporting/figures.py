@@ -48,7 +48,7 @@ class ClassificationFigures:
         results: Its part of the summary.
         rows: Its out-of-fold predictions, every arm and baseline.
         styles: Of the arms and baselines, in their order.
-        main: The arm drawn strongest.
+        main: The arm drawn strongest, see `ExperimentDescription.main_arm`.
     """
 
     task: ClassificationTask

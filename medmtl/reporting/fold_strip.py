@@ -43,7 +43,7 @@ def fold_strip(
         parts.append(_tick(scale.x(tick), f"{tick:g}"))
     if mean["low"] is not None:
         parts.append(
-            Markup('<line x1="{}" x2="{}" y1="{y}" y2="{y}" class="interval"/>').format(
+            Markup('<line x1="{}" x2="{}" y1="{y}" y2="{y}" class="range"/>').format(
                 scale.x(mean["low"]), scale.x(mean["high"]), y=middle
             )
         )

@@ -70,10 +70,11 @@ def interval_entry(
         text = f"not estimable (n = {interval['n']})"
         return Entry(text=text, details=[*details], method=method, is_quiet=True)
     ends = bounds(interval, digits, signed=signed)
-    below = f"({ends})" if ends else f"interval not estimable (n = {interval['n']})"
+    missing = [] if ends else [f"interval not estimable (n = {interval['n']})"]
     return Entry(
         text=number(interval["estimate"], digits, signed=signed),
-        details=[below, *details],
+        interval=f"({ends})" if ends else "",
+        details=[*missing, *details],
         method=method,
         value=interval["estimate"],
     )
@@ -97,11 +98,9 @@ def number_entry(value: float | None, digits: int = 3) -> Entry:
     return Entry(text=number(value, digits), value=value, is_quiet=value is None)
 
 
-def p_value_text(value: float | None) -> str:
-    """A p-value to three digits; never as 0."""
-    if value is None:
-        return DASH
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+def p_value_text(value: float) -> str:
+    """A p-value to three digits, after its sign; never as 0."""
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 def reading(difference: Interval | None) -> str:
@@ -111,6 +110,14 @@ def reading(difference: Interval | None) -> str:
     if difference["low"] > 0:
         return "higher"
     return "lower" if difference["high"] < 0 else "cannot tell"
+
+
+def holds_after_training_again(difference: Interval, fold_test: Interval) -> bool:
+    """Whether a difference that the bootstrap shows is shown by the test over folds too.
+
+    The bootstrap takes the trained models as they are; the test over folds does not.
+    """
+    return reading(difference) == reading(fold_test)
 
 
 def plural(count: int, word: str, words: str = "") -> str:

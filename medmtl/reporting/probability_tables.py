@@ -1,6 +1,7 @@
 """Tables about probabilities: whether they can be believed, and what a threshold makes of them."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from medmtl.data.tasks import ClassificationTask
@@ -134,19 +135,7 @@ def _table(
 
 def _without_counts(entries: Sequence[Entry]) -> list[Entry]:
     """Wilson's method names its k of n, which stand in the entry already."""
-    plain = []
-    for entry in entries:
-        method = entry.method if entry.is_quiet else ""
-        plain.append(
-            Entry(
-                text=entry.text,
-                details=entry.details,
-                method=method,
-                value=entry.value,
-                is_quiet=entry.is_quiet,
-            )
-        )
-    return plain
+    return [entry if entry.is_quiet else replace(entry, method="") for entry in entries]
 
 
 def _temperatures(cells: Sequence[CellFacts], arm: str, task: str) -> Entry:

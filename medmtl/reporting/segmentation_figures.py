@@ -10,10 +10,9 @@ from matplotlib.ticker import LogLocator, NullLocator
 
 from medmtl.reporting.arm_styles import ArmStyle
 from medmtl.reporting.figures import Figure
-from medmtl.reporting.svg import light_grid, style, to_markup
+from medmtl.reporting.svg import INK, light_grid, style, to_markup
 
 PANEL_INCHES = (4.4, 3.6)
-MISSED_COLOUR = "#D55E00"
 
 
 def dice_figure(name: str, rows: pd.DataFrame, styles: Mapping[str, ArmStyle]) -> Figure:
@@ -28,8 +27,8 @@ def dice_figure(name: str, rows: pd.DataFrame, styles: Mapping[str, ArmStyle]) -
     return Figure(
         title=f"{name}: Dice against the reference volume.",
         caption="A dot a lesion, crosses are missed lesions (Dice 0); at the right how often each "
-        "Dice occurs, with the median as a line. How to read it: a voxel more or less costs a small "
-        "lesion more Dice than a large one, so look whether low values gather at the left.",
+        "Dice occurs, with the median as a line. How to read it: a voxel more or less costs a "
+        "small lesion more Dice than a large one, so see whether low values gather at the left.",
         panels=panels,
     )
 
@@ -40,7 +39,7 @@ def _panel(name: str, arm: ArmStyle, rows: pd.DataFrame) -> Markup:
     with style(f"{name} dice {arm.title}"):
         figure = Drawing(figsize=PANEL_INCHES)
         main, side = figure.subplots(1, 2, sharey=True, width_ratios=[5, 1])
-        for members, marker, colour in ((~missed, "o", arm.colour), (missed, "x", MISSED_COLOUR)):
+        for members, marker, colour in ((~missed, "o", arm.colour), (missed, "x", INK)):
             main.scatter(
                 drawn.loc[members, "reference_volume_ml"], drawn.loc[members, "dice"], s=16,
                 marker=marker, color=colour, alpha=0.65, linewidths=1 if marker == "x" else 0,

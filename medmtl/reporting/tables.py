@@ -15,7 +15,8 @@ class Entry:
 
     Attributes:
         text: The number, read first.
-        details: Smaller lines below: the interval, n.
+        interval: Below it, in brackets; never broken into two lines.
+        details: Further small lines.
         method: How the interval was made, or why there is none; empty for plain counts.
         value: What the column is sorted by; None comes last.
         picture: A small drawing instead of the text.
@@ -23,6 +24,7 @@ class Entry:
     """
 
     text: str = ""
+    interval: str = ""
     details: Sequence[str] = ()
     method: str = ""
     value: float | None = None

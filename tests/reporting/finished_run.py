@@ -1,5 +1,6 @@
 """A finished run on disk without any training: made-up predictions of a synthetic cohort."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -265,6 +266,7 @@ def _gather(
 ) -> None:
     cells = [run.cell(cell.cell_id) for cell in plan]
     predictions = pd.concat([pd.read_csv(cell.out_of_fold) for cell in cells])
+    predictions = predictions.astype({"target": float, "prediction": float})
     segmentation = pd.concat([pd.read_csv(cell.segmentation) for cell in cells])
     if description.baselines:
         predictions = pd.concat([predictions, _diameters(manifest, fold_of)])
@@ -278,12 +280,14 @@ def _gather(
             for lesion in manifest.lesions
         ]
     )
-    thresholds = pd.DataFrame(
-        [
-            {"arm": cell.arm, "task": BINARY.name, "fold": cell.fold, "threshold": 0.4}
-            for cell in plan
-        ]
-    )
+    thresholds = [
+        {"arm": cell.arm, "task": task, "fold": cell.fold, "threshold": values["threshold"]}
+        for cell in plan
+        for task, values in json.loads(run.cell(cell.cell_id).done.read_text())[
+            "calibration"
+        ].items()
+        if "threshold" in values
+    ]
     summary = summarize(
         predictions.assign(train_size=12) if len(predictions) else predictions,
         segmentation,
@@ -292,7 +296,7 @@ def _gather(
         reference_arm=description.reference,
         bootstrap_samples=bootstrap_samples,
         seed=0,
-        thresholds=thresholds if BINARY in description.tasks else None,
+        thresholds=pd.DataFrame(thresholds),
         baselines=list(description.baselines),
     )
     write_table(run.out_of_fold, predictions.reindex(columns=OUT_OF_FOLD_COLUMNS))
