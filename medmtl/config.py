@@ -328,7 +328,7 @@ class Config(Knobs):
     @model_validator(mode="after")
     def _arms_and_baselines_have_names_of_their_own(self) -> Self:
         known: dict[str, Any] = {**self.arms, **self.baselines}
-        for name in known:
+        for name in (*known, *self.heads, *self.windows, *self.evaluation.subgroups):
             if not NAME.fullmatch(name):
                 raise ValueError(f"{name}: use small letters, digits, '-' and '_' for names")
         both = sorted(set(self.arms) & set(self.baselines))

@@ -64,7 +64,10 @@ def build_model(config: Config, tasks: Sequence[Task]) -> MultiTaskModel:
             heads[task.name] = SegmentationHead(
                 channels=encoder.channels, finest=encoder.strides[0]
             )
-    return in_matrix_unit_layout(MultiTaskModel(encoder=encoder, heads=heads))
+    model = MultiTaskModel(
+        encoder=encoder, heads=heads, windows={task.name: task.window for task in tasks}
+    )
+    return in_matrix_unit_layout(model)
 
 
 def build_losses(

@@ -1,12 +1,13 @@
 """One shared encoder under any number of heads."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from medmtl.models.encoder import Encoder, Stride
+from medmtl.models.norm import separate_norms, use_norms_of
 
 
 class MultiTaskModel(nn.Module):
@@ -18,28 +19,42 @@ class MultiTaskModel(nn.Module):
     Args:
         encoder: Shared by all heads.
         heads: By task name.
+        windows: The kind of window that each task looks at; None: all at the same.
     """
 
-    def __init__(self, *, encoder: Encoder, heads: Mapping[str, nn.Module]) -> None:
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        heads: Mapping[str, nn.Module],
+        windows: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
+        self.windows = dict(windows) if windows is not None else dict.fromkeys(heads, "the only")
+        kinds = sorted(set(self.windows.values()))
+        if len(kinds) > 1:
+            separate_norms(encoder, kinds)
         self.encoder = encoder
         self.coarsest_stride: Stride = encoder.strides[-1]
-        self.heads = nn.ModuleDict(heads)
+        # Prefixed: a ModuleDict refuses names that it has as methods, such as "type".
+        self.heads = nn.ModuleDict({f"task_{name}": head for name, head in heads.items()})
 
     def forward(
-        self, image: Float[Tensor, "batch 1 depth height width"], tasks: Iterable[str]
+        self, image: Float[Tensor, "batch 1 depth height width"], tasks: Collection[str]
     ) -> dict[str, Tensor]:
         """Computes the logits of some tasks.
 
         Args:
             image: Scaled to -1 ... 1; height and width multiples of the encoder's stem.
-            tasks: Names of heads.
+            tasks: Names of heads that look at the same kind of window.
 
         Returns:
             By task: [batch outputs], or [batch 1 depth height width] for outlines.
         """
+        (window,) = {self.windows[task] for task in tasks}
+        use_norms_of(self.encoder, window)
         features = self.encoder(image)
-        return {task: self.heads[task](features) for task in tasks}
+        return {task: self.heads[f"task_{task}"](features) for task in tasks}
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -64,14 +64,17 @@ def class_probabilities(rows: pd.DataFrame, classes: Sequence[str]) -> pd.DataFr
         classes: Names in the order of their numbers.
     """
     known = rows[rows["target"].notna() & rows["prediction"].notna()]
-    wide = known.pivot(index="lesion_id", columns="output", values="prediction")
-    targets = known.pivot(index="lesion_id", columns="output", values="target")
-    if len(classes) == 2:
-        wide[classes[0]] = 1 - wide[classes[1]]
-        targets[classes[0]] = 1 - targets[classes[1]]
-    complete = wide[list(classes)].notna().all(axis=1)
-    wide, targets = wide.loc[complete, list(classes)], targets.loc[complete, list(classes)]
-    return wide.assign(truth=targets.idxmax(axis=1)) if len(wide) else wide.assign(truth="")
+    tables = []
+    for column in ("prediction", "target"):
+        table = known.pivot(index="lesion_id", columns="output", values=column)
+        table = table.reindex(columns=list(classes))
+        if len(classes) == 2:
+            table[classes[0]] = 1 - table[classes[1]]
+        tables.append(table)
+    probabilities, targets = tables
+    complete = probabilities.notna().all(axis=1)
+    truth = targets[complete].idxmax(axis=1) if complete.any() else ""
+    return probabilities[complete].assign(truth=truth)
 
 
 def select_classes(rows: pd.DataFrame, classes: Sequence[str]) -> list[Selection]:

@@ -220,9 +220,8 @@ def _draw_bins(axes: Axes, foot: Axes, bins: Sequence[Mapping[str, Any]], arm: A
     """The intervals of every bin's share, and below how many lesions it holds."""
     for each in bins:
         share = wilson_interval(round(each["observed"] * each["n"]), each["n"])
-        axes.plot(
-            [each["mean_probability"]] * 2, [share.low, share.high], color=arm.colour, linewidth=1
-        )
+        assert share.low is not None and share.high is not None  # the bin holds lesions
+        axes.vlines(each["mean_probability"], share.low, share.high, color=arm.colour, linewidth=1)
         middle, width = (each["low"] + each["high"]) / 2, each["high"] - each["low"]
         foot.bar(middle, each["n"], width=0.9 * width, color=arm.colour, alpha=0.35)
         foot.annotate(

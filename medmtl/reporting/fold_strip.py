@@ -38,7 +38,7 @@ def fold_strip(
     """
     middle = HEIGHT / 2 - 3
     parts = [Markup('<line x1="{}" x2="{}" y1="{y}" y2="{y}" class="axis"/>').format(
-        scale.x(scale.low), scale.x(1), y=HEIGHT - 9)]  # fmt: skip
+        scale.x(scale.low), scale.x(1.0), y=HEIGHT - 9)]  # fmt: skip
     for tick in (0.5, 1.0):
         parts.append(_tick(scale.x(tick), f"{tick:g}"))
     if mean["low"] is not None:

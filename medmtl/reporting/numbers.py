@@ -65,27 +65,21 @@ def interval_entry(
             method=f"not estimable: {reason}",
             is_quiet=True,
         )
-    method = method_of(interval)
+    method = str(interval["method"])
+    left_out = interval["n_not_computed"]
+    more = [*details, *([f"{plural(left_out, 'resample')} left out"] if left_out else [])]
     if interval["estimate"] is None:
         text = f"not estimable (n = {interval['n']})"
-        return Entry(text=text, details=[*details], method=method, is_quiet=True)
+        return Entry(text=text, details=more, method=method, is_quiet=True)
     ends = bounds(interval, digits, signed=signed)
     missing = [] if ends else [f"interval not estimable (n = {interval['n']})"]
     return Entry(
         text=number(interval["estimate"], digits, signed=signed),
         interval=f"({ends})" if ends else "",
-        details=[*missing, *details],
+        details=[*missing, *more],
         method=method,
         value=interval["estimate"],
     )
-
-
-def method_of(interval: Interval) -> str:
-    """How an interval was made, and how many resamples it does without."""
-    left_out = interval["n_not_computed"]
-    if not left_out:
-        return str(interval["method"])
-    return f"{interval['method']}; {left_out} resamples could not be computed and are left out"
 
 
 def count_entry(value: int | None, details: Iterable[str] = ()) -> Entry:

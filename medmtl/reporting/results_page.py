@@ -81,7 +81,7 @@ def _aucs(task: Any, summary: Summary, description: ExperimentDescription) -> li
             arm: each["outputs"][output] for arm, each in (results["differences"] or {}).items()
         }
         groups = _groups_of(arms)
-        header = [output, "mean of folds", "pooled"]
+        header = [output, "each fold", "mean of folds", "pooled"]
         header += [_group_header(name, arms, description) for name in groups]
         if reference:
             against = description.title_of(reference)
@@ -91,8 +91,8 @@ def _aucs(task: Any, summary: Summary, description: ExperimentDescription) -> li
             ]
         rows = []
         for arm in _order(arms, description):
-            row = [_named(arm, description), _interval(arms[arm]["mean_of_folds"])]
-            row += [_interval(arms[arm]["pooled"])]
+            row = [_named(arm, description), _fold_list(arms[arm]["folds"])]
+            row += [_interval(arms[arm]["mean_of_folds"]), _interval(arms[arm]["pooled"])]
             row += [_interval(arms[arm]["subgroups"][group].get("auc")) for group in groups]
             if reference:
                 other = apart.get(arm, {})
@@ -110,6 +110,11 @@ def _aucs(task: Any, summary: Summary, description: ExperimentDescription) -> li
             "",
         ]
     return lines
+
+
+def _fold_list(folds: Sequence[Summary]) -> str:
+    values = [fold["auc"]["estimate"] for fold in folds]
+    return " ".join(NONE if value is None else f"{value:.2f}" for value in values)
 
 
 def _dices(task: Any, summary: Summary, description: ExperimentDescription) -> list[str]:

@@ -27,7 +27,7 @@ class Entry:
     interval: str = ""
     details: Sequence[str] = ()
     method: str = ""
-    value: float | None = None
+    value: float | int | None = None
     picture: Markup | None = None
     is_quiet: bool = False
 

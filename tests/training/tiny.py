@@ -1,0 +1,136 @@
+"""A cohort, a model and a trainer so small that an epoch takes a blink."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from medmtl.data.cache import CaseCache
+from medmtl.data.cases import CaseLoader
+from medmtl.data.dataset import InputView, LesionDataset, WindowShape
+from medmtl.data.intensity import IntensityAugmentation, IntensityWindow
+from medmtl.data.manifest import Lesion, Manifest
+from medmtl.data.placement import SpatialAugmentation
+from medmtl.data.tasks import ClassificationTask, SegmentationTask, Task
+from medmtl.losses.balance import FixedWeights
+from medmtl.losses.task import ClassificationLoss, SegmentationLoss
+from medmtl.models.encoder import LeanResidualEncoder
+from medmtl.models.heads import ClassificationHead, SegmentationHead
+from medmtl.models.multitask import MultiTaskModel, in_matrix_unit_layout
+from medmtl.training.loop import Trainer, TrainingSettings
+
+torch.set_num_threads(1)
+SPACING_MM = (1.5, 1.0, 1.0)
+MALIGNANCY = ClassificationTask(
+    name="malignancy", label="malignant", classes=("benign", "malignant"), window="slab"
+)
+SPICULATION = ClassificationTask(
+    name="spiculation", label="spiculated", classes=("smooth", "spiculated"), window="slab"
+)
+OUTLINE = SegmentationTask(name="outline", structure="nodule", window="patch")
+BOTH: Sequence[Task] = (MALIGNANCY, OUTLINE)
+
+
+def make_loader(manifest: Manifest, spacing_mm=SPACING_MM) -> CaseLoader:
+    cache = CaseCache(folder=manifest.folder.parent / "cache", max_gb=1.0)
+    return CaseLoader(manifest=manifest, cache=cache, spacing_mm=spacing_mm)
+
+
+def make_data(
+    manifest: Manifest,
+    lesions: Sequence[Lesion] | None = None,
+    *,
+    tasks: Sequence[Task] = BOTH,
+    training: bool = True,
+    kind: type[LesionDataset] = LesionDataset,
+) -> LesionDataset:
+    loader = make_loader(manifest)
+    moving = SpatialAugmentation(
+        rotation_degrees=180.0,
+        tilt_degrees=0.0,
+        scaling=0.1,
+        flips=(True, True, True),
+        shift_mm=(1.0, 1.0, 1.0),
+    )
+    return kind(
+        manifest=manifest,
+        lesions=manifest.lesions if lesions is None else lesions,
+        cases={scan.scan_id: loader.open(scan) for scan in manifest.scans},
+        tasks=tasks,
+        windows={
+            "slab": WindowShape(size=(2, 8, 8), augmentation=moving),
+            "patch": WindowShape(size=(4, 12, 12), augmentation=moving),
+        },
+        view=InputView(
+            intensity=IntensityWindow(low_hu=-1000.0, high_hu=400.0),
+            disturbance=IntensityAugmentation(noise_hu=20.0, offset_hu=30.0),
+        ),
+        spacing_mm=SPACING_MM,
+        training=training,
+    )
+
+
+def make_model(tasks: Sequence[Task] = BOTH, seed: int = 0, dropout: float = 0.3) -> MultiTaskModel:
+    torch.manual_seed(seed)
+    encoder = LeanResidualEncoder(widths=[8, 16], dropout=dropout)
+    heads: dict[str, torch.nn.Module] = {}
+    for task in tasks:
+        if isinstance(task, ClassificationTask):
+            heads[task.name] = ClassificationHead(
+                channels=16, outputs=task.outputs, dropout=dropout
+            )
+        else:
+            heads[task.name] = SegmentationHead(
+                channels=encoder.channels, finest=encoder.strides[0]
+            )
+    return in_matrix_unit_layout(MultiTaskModel(encoder=encoder, heads=heads))
+
+
+def make_settings(**changes: Any) -> TrainingSettings:
+    knobs: dict[str, Any] = {
+        "epochs": 4,
+        "batch_size": 4,
+        "learning_rate": 1e-2,
+        "weight_decay": 0.05,
+        "warmup_fraction": 0.1,
+        "gradient_clip": 5.0,
+        "precision": "fp32",
+        "sampling": "natural",
+        "select_epoch": "best",
+        "evaluate_every": 1,
+        "seed": 11,
+    }
+    return TrainingSettings(**{**knobs, **changes})
+
+
+def make_trainer(
+    data: LesionDataset,
+    checkpoint: Path,
+    *,
+    tasks: Sequence[Task] = BOTH,
+    model: MultiTaskModel | None = None,
+    losses: Mapping[str, Any] | None = None,
+    evaluate: Callable[[MultiTaskModel], Mapping[str, float]] = lambda model: {"any": 0.5},
+    fingerprint: str = "of-this-run",
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+    **settings: Any,
+) -> Trainer:
+    usual = {
+        task.name: ClassificationLoss()
+        if isinstance(task, ClassificationTask)
+        else SegmentationLoss()
+        for task in tasks
+    }
+    return Trainer(
+        model=model or make_model(tasks),
+        data=data,
+        tasks=tasks,
+        losses=losses or usual,
+        balance=FixedWeights({task.name: 1.0 for task in tasks}),
+        settings=make_settings(**settings),
+        evaluate=evaluate,
+        checkpoint=checkpoint,
+        fingerprint=fingerprint,
+        on_epoch=on_epoch,
+    )
