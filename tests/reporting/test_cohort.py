@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from medmtl.errors import LeakageError, RunError
 from medmtl.reporting.cohort import write_cohort_report
+from medmtl.run_folder import RunFolder
 
 from .finished_run import (
     BINARY,
@@ -71,9 +74,18 @@ def html(finished: FinishedRun) -> str:
     return report(finished)
 
 
+@pytest.fixture(scope="module")
+def small_once(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    folder = tmp_path_factory.mktemp("small")
+    return write_finished_run(folder, patients=6, folds=2, bootstrap_samples=20)
+
+
 @pytest.fixture
-def small(tmp_path: Path) -> FinishedRun:
-    return write_finished_run(tmp_path, patients=6, folds=2, bootstrap_samples=20)
+def small(small_once: FinishedRun, tmp_path: Path) -> FinishedRun:
+    """A run of which files may be spoiled."""
+    copy = RunFolder(tmp_path / "small")
+    shutil.copytree(small_once.run.path, copy.path)
+    return replace(small_once, run=copy)
 
 
 def test_every_arm_baseline_and_caution_is_in_the_main_table(html: str) -> None:
@@ -122,10 +134,12 @@ def test_the_numbers_are_those_of_the_summary(finished: FinishedRun, html: str) 
         assert f"{interval['estimate']:.3f}" in html and ends in html
 
 
-def test_the_label_the_exclusions_and_the_checks_are_stated(html: str) -> None:
+def test_the_label_the_exclusions_and_the_checks_are_stated(
+    finished: FinishedRun, html: str
+) -> None:
     for text in (
         "known by construction",
-        "SYN-0015_01",
+        finished.description.manifest.card.exclusions[0].id,
         "its position is outside its file",
         "No patient is in two folds",
         "Research use only",
