@@ -7,7 +7,7 @@ the order of tensor axes. Nothing here imports torch: a mistyped key is told in 
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -49,7 +49,7 @@ class Intensity(Knobs):
     high_hu: float = Field(400.0, ge=-1000, le=4000)
 
     @model_validator(mode="after")
-    def _ordered(self) -> Self:
+    def _ordered(self) -> "Intensity":
         if self.low_hu >= self.high_hu:
             raise ValueError("low_hu must be below high_hu")
         return self
@@ -311,7 +311,7 @@ class Config(Knobs):
         return values
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> Self:
+    def _names_are_known(self) -> "Config":
         for name, head in self.heads.items():
             _require(head.window, self.windows, f"heads.{name}.window")
         for name, arm in self.arms.items():
@@ -326,7 +326,7 @@ class Config(Knobs):
         return self
 
     @model_validator(mode="after")
-    def _arms_and_baselines_have_names_of_their_own(self) -> Self:
+    def _arms_and_baselines_have_names_of_their_own(self) -> "Config":
         known: dict[str, Any] = {**self.arms, **self.baselines}
         for name in (*known, *self.heads, *self.windows, *self.evaluation.subgroups):
             if not NAME.fullmatch(name):

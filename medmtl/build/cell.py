@@ -1,7 +1,7 @@
 """One cell of a run, from the run's own frozen files."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 import torch
@@ -10,6 +10,7 @@ from medmtl.build.data import build_dataset, build_intensity, build_loader, buil
 from medmtl.build.learning import build_losses, build_model, build_tasks, build_training
 from medmtl.config import Config
 from medmtl.config_file import dump_config, load_config, resolve_arm
+from medmtl.data.cache import CachedCase
 from medmtl.data.manifest import Lesion, Manifest
 from medmtl.errors import RunError
 from medmtl.experiment.cell import CellJob, Judgement
@@ -42,9 +43,6 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
     cases = {scan_id: loader.open(manifest.scan(scan_id)) for scan_id in needed}
     torch.manual_seed(cell.seed)
     losses, balance = build_losses(config, tasks)
-    digest = hashlib.sha256(dump_config(config, run.path).encode())
-    for case in cases.values():
-        digest.update(case.content_hash.encode())
     return CellJob(
         cell=cell,
         folder=run.cell(cell_id),
@@ -71,8 +69,22 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
             nsd_tolerance_mm=config.evaluation.nsd_tolerance_mm,
             segmenter=lambda models, task: build_segmenter(config, models, task),
         ),
-        fingerprint=digest.hexdigest(),
+        fingerprint=_fingerprint(dump_config(config, run.path), parts, cases),
     )
+
+
+def _fingerprint(
+    config_text: str, parts: Mapping[str, Sequence[Lesion]], cases: Mapping[str, CachedCase]
+) -> str:
+    """Names all that a training is made of: configuration, lesions, bytes of images and masks."""
+    digest = hashlib.sha256(config_text.encode())
+    for name, lesions in parts.items():
+        for each in lesions:
+            facts = [name, each.lesion_id, each.scan_id, each.position_mm, dict(each.labels)]
+            digest.update(repr(facts).encode())
+    for case in cases.values():
+        digest.update(case.folder.name.encode())  # the cache's key of all bytes
+    return digest.hexdigest()
 
 
 def split_lesions(

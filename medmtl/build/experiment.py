@@ -14,7 +14,7 @@ from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Manifest
 from medmtl.data.manifest_check import require_sound
 from medmtl.data.tasks import ClassificationTask
-from medmtl.errors import ConfigError, RunError
+from medmtl.errors import ConfigError, RunError, TrainingError
 from medmtl.evaluation.subgroups import Subgroup
 from medmtl.experiment.baselines import (
     ColumnScores,
@@ -125,12 +125,19 @@ def _require_classes(config: Config, manifest: Manifest, folds: pd.DataFrame) ->
             for lesion in manifest.lesions
         ]
     )
+    outlines = any(head.kind == "segmentation" for head in config.heads.values())
     inner = {}
     for cell in make_plan(list(config.arms)[:1], 1, int(folds["fold"].nunique()), config.seed):
         parts = split_lesions(manifest, folds, cell, config)
         inner[cell.repeat, cell.fold] = {
             manifest.scan(lesion.scan_id).patient_id for lesion in parts["inner"]
         }
+        for part, lesions in parts.items():
+            if outlines and not any(lesion.mask for lesion in lesions):
+                raise TrainingError(
+                    f"fold {cell.fold}, {part}: none of {len(lesions)} lesions has a mask; set "
+                    "fewer folds, another seed, or leave the segmentation head out"
+                )
     require_both_classes(rows, folds, labels=labels, inner=inner)
 
 

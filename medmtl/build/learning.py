@@ -22,6 +22,7 @@ def build_tasks(config: Config, card: DataCard) -> list[Task]:
         ConfigError: A head asks for a label or structure that the data card does not have.
     """
     tasks: list[Task] = []
+    outlined: dict[str, str] = {}
     for name, head in config.heads.items():
         if isinstance(head, Segmentation):
             if head.structure != card.lesion_structure:
@@ -29,6 +30,12 @@ def build_tasks(config: Config, card: DataCard) -> list[Task]:
                     f"heads.{name}.structure: {head.structure!r} is not what the lesion masks of "
                     f"{card.name} outline; allowed: {card.lesion_structure!r}"
                 )
+            if head.structure in outlined:
+                raise ConfigError(
+                    f"heads.{name}: {outlined[head.structure]!r} outlines {head.structure!r} "
+                    "already; leave one of them out of the arm"
+                )
+            outlined[head.structure] = name
             tasks.append(SegmentationTask(name=name, structure=head.structure, window=head.window))
             continue
         if head.label not in card.labels:

@@ -42,13 +42,12 @@ def build_prediction(path: Path, manifest_path: Path, arms: Sequence[str]) -> Pr
     for name in chosen:
         if name not in config.arms:
             raise ConfigError(f"--arm {name}: not in this run; allowed: {', '.join(config.arms)}")
-    everything = read_manifest(manifest_path)
-    blind = everything.without_annotations()
+    blind = read_manifest(manifest_path, blind=True)
     require_sound(blind)
     plan = read_plan(run.plan)
     return Prediction(
         arms=[_arm(run, resolve_arm(config, name), plan, blind.included()) for name in chosen],
-        manifest=everything,
+        manifest=blind,
         seen=frozenset(pd.read_csv(run.contents, dtype=str)["content_hash"]),
     )
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,8 +25,9 @@ from medmtl.data.transforms import Case
 from medmtl.errors import RunError
 
 CHUNK_VOXELS = 64
-FORMAT = 2  # of a cached case; raise it when prepare_case computes something else
+FORMAT = 3  # of a cached case; raise it when prepare_case computes something else
 GIGABYTE = 10**9
+ABANDONED_S = 24 * 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +53,7 @@ class CachedCase:
 
     def read_mask(self, lesion_id: str, block: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
         """Reads a block of how much of each voxel a lesion covers (255: all)."""
-        return blosc2.open(str(self.folder / f"{lesion_id}.b2nd"), mode="r")[block]
+        return blosc2.open(str(self.folder / _mask_file(lesion_id)), mode="r")[block]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +108,7 @@ class CaseCache:
         Returns:
             How many bytes are still above the bound because they are in use.
         """
+        self._remove_abandoned()
         folders = sorted(self._case_folders(), key=lambda path: path.stat().st_mtime)
         sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in folders}
         excess = sum(sizes.values()) - int(self.max_gb * GIGABYTE)
@@ -113,12 +116,19 @@ class CaseCache:
             if excess <= 0:
                 break
             if path not in keep:
-                shutil.rmtree(path, ignore_errors=True)
+                _remove_whole(path)
                 excess -= sizes[path]
         return max(0, excess)
 
+    def _remove_abandoned(self) -> None:
+        """Removes what killed processes left half-written; nobody writes one case for a day."""
+        for path in self.folder.glob("cases/*/.*.part"):
+            if time.time() - path.stat().st_mtime > ABANDONED_S:
+                shutil.rmtree(path, ignore_errors=True)
+
     def _case_folders(self) -> list[Path]:
-        return [path.parent for path in self.folder.glob("cases/*/*/case.json")]
+        found = self.folder.glob("cases/*/*/case.json")
+        return [path.parent for path in found if not path.parent.name.startswith(".")]
 
     def _folder_of(self, sources: Mapping[str, Path], settings: Mapping[str, Any]) -> Path:
         parts = {role: self._digest(path) for role, path in sorted(sources.items())}
@@ -144,11 +154,15 @@ class CaseCache:
             aside.mkdir()
             _write_array(aside / "image.b2nd", case.image)
             for lesion_id, mask in case.masks.items():
-                _write_array(aside / f"{lesion_id}.b2nd", mask)
+                _write_array(aside / _mask_file(lesion_id), mask)
             facts = {"shape": case.image.shape, "affine": case.affine.tolist(), **extra}
             (aside / "case.json").write_text(json.dumps(facts), encoding="utf-8")
 
         _write_aside(folder, write)
+
+
+def _mask_file(lesion_id: str) -> str:
+    return f"mask-{lesion_id}.b2nd"
 
 
 def _write_array(path: Path, voxels: NDArray[Any]) -> None:
@@ -162,6 +176,16 @@ def _write_array(path: Path, voxels: NDArray[Any]) -> None:
     )
 
 
+def _remove_whole(folder: Path) -> None:
+    """Renames a case away before its files go, so that a half-removed one is never read."""
+    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
+    try:
+        folder.rename(aside)
+    except OSError:
+        return  # another process was first
+    shutil.rmtree(aside, ignore_errors=True)
+
+
 def _write_aside(target: Path, write: Callable[[Path], Any]) -> None:
     aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
     try:
@@ -172,10 +196,11 @@ def _write_aside(target: Path, write: Callable[[Path], Any]) -> None:
         except OSError:
             if not target.exists():  # else another process was first: its copy is as good
                 raise
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # blosc2 tells of a full disk by a RuntimeError
+        reason = getattr(error, "strerror", None) or error
         raise RunError(
-            f"the cache cannot be written ({error.strerror or error}); free some disk, or name "
-            "another folder with --set cache.folder=..."
+            f"the cache cannot be written ({reason}); free some disk, or name another folder with "
+            "--set cache.folder=..."
         ) from error
     finally:
         if aside.is_dir():

@@ -101,12 +101,13 @@ class LesionDataset:
     def targets(self, task: ClassificationTask) -> tuple[Int[Tensor, " n"], Bool[Tensor, " n"]]:
         """The class of every lesion, and whether it is known."""
         known = [lesion.labels.get(task.label) for lesion in self.lesions]
-        classes = torch.tensor([NOT_OBSERVED if value is None else value for value in known])
-        return classes, torch.tensor([value is not None for value in known])
+        classes = [NOT_OBSERVED if value is None else value for value in known]
+        observed = [value is not None for value in known]
+        return torch.tensor(classes, dtype=torch.long), torch.tensor(observed, dtype=torch.bool)
 
     def outlined(self) -> Bool[Tensor, " n"]:
         """Which lesions have a mask."""
-        return torch.tensor([lesion.mask is not None for lesion in self.lesions])
+        return torch.tensor([each.mask is not None for each in self.lesions], dtype=torch.bool)
 
     def _cut(
         self,

@@ -14,6 +14,7 @@ structures that were looked for on that scan: an organ that is not listed was no
 may well be in the image.
 """
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -30,6 +31,9 @@ from medmtl.run_folder import write_table, write_text
 CARD, SCANS, LESIONS = "card.yaml", "scans.csv", "lesions.csv"
 SCAN_COLUMNS = ["scan_id", "patient_id", "series_id", "image", "organ_mask", "annotated"]
 LESION_COLUMNS = ["lesion_id", "scan_id", "x_mm", "y_mm", "z_mm", "diameter_mm", "mask"]
+SCAN_ANNOTATIONS = ["organ_mask", "annotated"]
+LESION_ANNOTATIONS = ["diameter_mm", "mask"]
+BEYOND = "beyond the header"
 POSITION_COLUMNS = ["x_mm", "y_mm", "z_mm"]
 
 
@@ -177,11 +181,13 @@ class Manifest:
         return replace(self, scans=scans, lesions=lesions)
 
 
-def read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path, *, blind: bool = False) -> Manifest:
     """Reads a manifest from its folder, or from any one of its files.
 
     Args:
         path: The manifest's folder, or its card.yaml.
+        blind: Whether to look away from all that readers have added: nothing but scans and
+            positions is read, and the columns of the rest need not be there.
 
     Raises:
         ManifestError: A file or column is missing, the card is wrong, or a number is not one.
@@ -194,14 +200,25 @@ def read_manifest(path: Path) -> Manifest:
                 f"{CARD}, {SCANS} and {LESIONS} (make one with 'medmtl import')"
             )
     card = _read_card(folder / CARD)
-    scans = _read_rows(folder / SCANS, SCAN_COLUMNS)
-    lesions = _read_rows(folder / LESIONS, LESION_COLUMNS)
-    return Manifest(
+    scan_columns, lesion_columns = [*SCAN_COLUMNS], [*LESION_COLUMNS]
+    declared = [*card.labels, *card.measurements]
+    if blind:
+        scan_columns = [name for name in SCAN_COLUMNS if name not in SCAN_ANNOTATIONS]
+        lesion_columns = [name for name in LESION_COLUMNS if name not in LESION_ANNOTATIONS]
+        declared = []
+    scans = _read_rows(folder / SCANS, scan_columns)
+    lesions = _read_rows(folder / LESIONS, [*lesion_columns, *declared])
+    if blind:
+        scans = [(n, row | dict.fromkeys(SCAN_ANNOTATIONS, "")) for n, row in scans]
+        hidden = [*LESION_ANNOTATIONS, *card.labels, *card.measurements]
+        lesions = [(n, row | dict.fromkeys(hidden, "")) for n, row in lesions]
+    manifest = Manifest(
         folder=folder.resolve(),
         card=card,
-        scans=tuple(_scan(row, number) for number, row in enumerate(scans, start=2)),
-        lesions=tuple(_lesion(row, number, card) for number, row in enumerate(lesions, start=2)),
+        scans=tuple(_scan(row, number) for number, row in scans),
+        lesions=tuple(_lesion(row, number, card) for number, row in lesions),
     )
+    return manifest.without_annotations() if blind else manifest
 
 
 def read_card_yaml(path: Path) -> object:
@@ -278,17 +295,26 @@ def _read_card(path: Path) -> DataCard:
     return parse_card(read_card_yaml(path), file=path.name)
 
 
-def _read_rows(path: Path, required: list[str]) -> list[dict[str, str]]:
+def _read_rows(path: Path, required: list[str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file, each with its line number."""
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, restkey=BEYOND)
+            rows = [(reader.line_num, row) for row in reader]
+            columns = reader.fieldnames or []
+    except (csv.Error, UnicodeDecodeError) as error:
         raise ManifestError(
             f"{path.name}: not a table of comma-separated values: {error}"
         ) from None
-    missing = [column for column in required if column not in table.columns]
+    missing = [column for column in required if column not in columns]
     if missing:
         raise ManifestError(f"{path.name}: lacks the columns {', '.join(missing)}")
-    return [{str(key): value for key, value in row.items()} for row in table.to_dict("records")]
+    for number, row in rows:
+        if BEYOND in row or None in row.values():
+            raise ManifestError(
+                f"{path.name}: row {number}: has not as many cells as the header has columns"
+            )
+    return rows
 
 
 def _scan(row: Mapping[str, str], number: int) -> Scan:
@@ -315,10 +341,8 @@ def _lesion(row: Mapping[str, str], number: int, card: DataCard) -> Lesion:
         position_mm=(known[0], known[1], known[2]) if known else None,
         diameter_mm=_number(row["diameter_mm"], f"{where}: diameter_mm"),
         mask=row["mask"] or None,
-        labels={name: _class(row.get(name, ""), f"{where}: {name}") for name in card.labels},
-        measurements={
-            name: _number(row.get(name, ""), f"{where}: {name}") for name in card.measurements
-        },
+        labels={name: _class(row[name], f"{where}: {name}") for name in card.labels},
+        measurements={name: _number(row[name], f"{where}: {name}") for name in card.measurements},
         row=number,
     )
 
@@ -326,6 +350,8 @@ def _lesion(row: Mapping[str, str], number: int, card: DataCard) -> Lesion:
 def _number(text: str, where: str) -> float | None:
     if not text.strip():
         return None
+    if "_" in text:  # Python would read 1_0 as 10
+        raise ManifestError(f"{where}: {text!r} is not a number")
     try:
         value = float(text)
     except ValueError:

@@ -147,14 +147,15 @@ def _read_block(
 ) -> NDArray[np.generic]:
     """Reads a block that may reach beyond the case; the outermost voxels are repeated there."""
     first = np.clip(start, 0, shape - 1)
-    last = np.maximum(np.clip(start + np.array(block), 1, shape), first + 1)
+    last = np.clip(start + np.array(block), first + 1, shape)
     depth, height, width = (slice(int(a), int(b)) for a, b in zip(first, last, strict=True))
     voxels = read((depth, height, width))
-    missing = [
-        (int(a - s), int(s + length - b))
-        for a, s, length, b in zip(first, start, block, last, strict=True)
+    # By index rather than by padding: a block may lie wholly beyond the file.
+    nearest = [
+        np.clip(np.arange(s, s + length), a, b - 1) - a
+        for s, length, a, b in zip(start, block, first, last, strict=True)
     ]
-    return np.pad(voxels, missing, mode="edge")
+    return voxels[np.ix_(*nearest)]
 
 
 def _interpolate(

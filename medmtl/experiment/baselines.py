@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,7 @@ from medmtl.errors import EvaluationError
 from medmtl.run_folder import OUT_OF_FOLD_COLUMNS
 
 
+@runtime_checkable
 class Scores(Protocol):
     """Gives every lesion of a cohort a score, NaN where it has none."""
 
@@ -116,7 +117,7 @@ class TableScores:
             EvaluationError: A column is missing, a lesion stands twice, a value is no number.
         """
         try:
-            table = pd.read_csv(self.path, dtype={"lesion_id": str})
+            table = pd.read_csv(self.path, dtype=str, keep_default_na=False)
         except (OSError, ValueError) as error:
             raise EvaluationError(f"{self.path.name}: cannot be read as a table") from error
         lacking = {"lesion_id", "prediction"} - set(table.columns)
@@ -128,8 +129,12 @@ class TableScores:
         if len(twice):
             raise EvaluationError(f"{self.path.name}: lesion {twice.iloc[0]} stands there twice")
         values = pd.to_numeric(table["prediction"], errors="coerce").to_numpy(dtype=np.float64)
-        if (np.isnan(values) & table["prediction"].notna()).any():
-            raise EvaluationError(f"{self.path.name}: some predictions are not numbers")
+        given = table["prediction"].str.strip().ne("").to_numpy()
+        if (~np.isfinite(values) & given).any():
+            raise EvaluationError(
+                f"{self.path.name}: some predictions are not finite numbers; leave the cell empty "
+                "where there is none"
+            )
         known = dict(zip(table["lesion_id"], values, strict=True))
         scores = [known.get(lesion.lesion_id, np.nan) for lesion in cohort.lesions]
         return np.array(scores, dtype=np.float64)

@@ -38,7 +38,12 @@ def _auc(
     classes = targets.numpy()[known]
     first = 1 if task.outputs == 1 else 0
     return float(
-        np.mean([roc_auc(classes == n, predicted[:, n]) for n in range(first, len(task.classes))])
+        np.mean(
+            [
+                roc_auc((classes == n).astype(float), predicted[:, n])
+                for n in range(first, len(task.classes))
+            ]
+        )
     )
 
 

@@ -30,7 +30,7 @@ def cell_lock(path: Path) -> Iterator[None]:
                 f"the cell {path.parent.name} is being run by another process; "
                 "wait for it, or end that process"
             ) from None
-        for unfinished in path.parent.glob(".*.part"):
+        for unfinished in path.parent.rglob(".*.part"):
             unfinished.unlink()
         yield
 

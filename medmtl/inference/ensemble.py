@@ -154,8 +154,9 @@ class Prediction:
     def run(self, out: Path) -> pd.DataFrame:
         """Predicts and writes `predictions.csv` and `masks/<arm>/<scan>.nii.gz` below `out`.
 
-        A case that cannot be predicted keeps a row that says why. A mask is a label map: lesion
-        k of its scan, in the order of lesions.csv, has the value k.
+        A case that cannot be predicted keeps a row that says why. A mask is a label map: the
+        k-th predicted lesion of its scan, in the order of lesions.csv, has the value k; where
+        two overlap, the later one is drawn over the earlier.
         """
         rows = [row for arm in self.arms for row in arm.predict(out)]
         notes = self._notes()

@@ -18,8 +18,9 @@ from medmtl.data.intensity import IntensityWindow, flatten_inside
 from medmtl.data.windows import NO_HU
 from medmtl.models.multitask import MultiTaskModel
 
-# Mirrored along each set of axes and back: what the network says must not depend on it.
-MIRRORS: tuple[tuple[int, ...], ...] = ((), (2,), (3,), (4,), (3, 4), (2, 3, 4))
+# Half turns about each axis and back, a closed set: each axis is mirrored in half of the views,
+# so that what the network says cannot depend on it.
+MIRRORS: tuple[tuple[int, ...], ...] = ((), (3, 4), (2, 3), (2, 4))
 TOUCHING = np.ones((3, 3, 3))
 
 
@@ -75,25 +76,28 @@ class LesionSegmenter:
         self, case: CachedCase, position_mm: tuple[float, float, float], grid: NativeGrid
     ) -> tuple[Bool[np.ndarray, "i j k"], list[Bool[np.ndarray, "i j k"]]]:
         """What the models outline together (mean logits), and what each outlines alone."""
-        box = self._box(case, position_mm)
-        each = self._logits(case, box)
+        region = self._region(case, position_mm)
+        each = self._logits(case, region.box)
 
         def outline(logits: Float[Tensor, "depth height width"]) -> Bool[np.ndarray, "i j k"]:
-            mask = _onto_grid(logits, box, case.affine, grid)
+            mask = _onto_grid(logits, region, case.affine, grid)
             return piece_at(mask, grid.affine, position_mm)
 
         together = outline(each.mean(0))
         return together, [outline(one) for one in each] if len(each) > 1 else [together]
 
-    def _box(
-        self, case: CachedCase, position_mm: tuple[float, float, float]
-    ) -> tuple[slice, slice, slice]:
+    def _region(self, case: CachedCase, position_mm: tuple[float, float, float]) -> "_Region":
         centre = world_to_voxel(case.affine, position_mm)
         half = np.array(self.region_mm) / np.array(self.spacing_mm) / 2
-        first = np.clip(np.floor(centre - half), 0, np.array(case.shape) - 1).astype(int)
-        last = np.clip(np.ceil(centre + half) + 1, first + 1, case.shape).astype(int)
-        a, b, c = (slice(int(s), int(e)) for s, e in zip(first, last, strict=True))
-        return a, b, c
+        shape = np.array(case.shape)
+        first = np.clip(np.floor(centre - half), 0, shape - 1).astype(int)
+        last = np.clip(np.ceil(centre + half) + 1, first + 1, shape).astype(int)
+        depth, height, width = (slice(int(s), int(e)) for s, e in zip(first, last, strict=True))
+        return _Region(
+            box=(depth, height, width),
+            low=np.maximum(centre - half, -0.5),
+            high=np.minimum(centre + half, shape - 0.5),
+        )
 
     @torch.no_grad()
     def _logits(
@@ -141,17 +145,29 @@ def piece_at(
     return pieces == pieces[tuple(voxels[distances.argmin()])]
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Region:
+    """Where a lesion is looked for, in working voxels.
+
+    Attributes:
+        box: The voxels that the network sees.
+        low, high: The exact bounds, to a fraction of a voxel.
+    """
+
+    box: tuple[slice, slice, slice]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
 def _onto_grid(
     logits: Float[Tensor, "depth height width"],
-    box: tuple[slice, slice, slice],
+    region: _Region,
     affine: NDArray[np.float64],
     grid: NativeGrid,
 ) -> Bool[np.ndarray, "i j k"]:
-    """Interpolates logits at the scan's own voxels; outside the box nothing is found."""
+    """Interpolates logits at the scan's own voxels; outside the region nothing is found."""
     mask = np.zeros(grid.shape, dtype=bool)
-    start = np.array([side.start for side in box], dtype=float)
-    length = np.array(logits.shape)
-    corners = np.stack(np.meshgrid(*zip(start - 0.5, start + length - 0.5, strict=True)), -1)
+    corners = np.stack(np.meshgrid(*zip(region.low, region.high, strict=True)), -1)
     reached = world_to_voxel(grid.affine, voxel_to_world(affine, corners.reshape(-1, 3)))
     first = np.clip(np.floor(reached.min(0)), 0, grid.shape).astype(int)
     last = np.clip(np.ceil(reached.max(0)) + 1, 0, grid.shape).astype(int)
@@ -160,9 +176,10 @@ def _onto_grid(
     axes = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
     native = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
     shape = native.shape[:3]
-    points = world_to_voxel(affine, voxel_to_world(grid.affine, native.reshape(-1, 3))) - start
-    within = ((points >= -0.5) & (points <= length - 0.5)).all(1).reshape(shape)
-    scaled = points / np.maximum(length - 1, 1) * 2 - 1
+    points = world_to_voxel(affine, voxel_to_world(grid.affine, native.reshape(-1, 3)))
+    within = ((points >= region.low) & (points <= region.high)).all(1).reshape(shape)
+    start = np.array([side.start for side in region.box])
+    scaled = (points - start) / np.maximum(np.array(logits.shape) - 1, 1) * 2 - 1
     places = torch.as_tensor(scaled[:, ::-1].copy(), dtype=torch.float32).reshape(1, *shape, 3)
     sampled = F.grid_sample(
         logits[None, None], places, mode="bilinear", padding_mode="border", align_corners=True

@@ -5,7 +5,7 @@ Missing cases are taken out before anything is computed, not multiplied by zero 
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -13,8 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 SMOOTH_VOXELS = 1.0
+SURE = 1e-6
 
 
+@runtime_checkable
 class TaskLoss(Protocol):
     """Turns logits and targets into one number; 0, without gradient, where nothing is observed."""
 
@@ -58,7 +60,8 @@ class ClassificationLoss:
         )
         if self.gamma > 0:
             right = logits.softmax(1).gather(1, targets[:, None])[:, 0]
-            loss = loss * (1 - right) ** self.gamma
+            # Bounded, for the power's slope at 0 is infinite where gamma is below 1.
+            loss = loss * (1 - right).clamp(min=SURE) ** self.gamma
         return loss.mean()
 
 

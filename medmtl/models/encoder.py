@@ -13,7 +13,7 @@ from monai.networks.nets.segresnet_ds import SegResEncoder
 from torch import Tensor, nn
 
 Stride = tuple[int, int, int]
-Features = list[Float[Tensor, "batch channels d h w"]]
+Features = list[Float[Tensor, "batch _ _ _ _"]]  # each map has a shape of its own
 DEPTH_FROM = 2
 STEM = 2  # in-plane reduction before the first level
 

@@ -1,6 +1,5 @@
 """Every arm's AUC on one axis: its folds as dots, their mean, and its interval."""
 
-import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +9,9 @@ from matplotlib.figure import Figure as Drawing
 from medmtl.data.tasks import ClassificationTask
 from medmtl.reporting.arm_styles import ArmStyle
 from medmtl.reporting.figures import Figure
-from medmtl.reporting.svg import GRID, light_grid, style, to_markup
+from medmtl.reporting.svg import light_grid, style, to_markup
 
-WIDTH_INCHES, TITLE_WIDTH = 8.4, 34
+WIDTH_INCHES = 5.4
 
 
 def forest_figure(
@@ -32,17 +31,18 @@ def forest_figure(
     ]
     several = len(results["outputs"]) > 1
     with style(f"{task.name} forest"):
-        drawing = Drawing(figsize=(WIDTH_INCHES, 0.9 + 0.42 * len(lines)))
+        drawing = Drawing(figsize=(WIDTH_INCHES, 0.7 + 0.5 * len(lines)))
         axes = drawing.subplots()
-        for place, (arm, _, found) in enumerate(lines):
+        for place, (arm, output, found) in enumerate(lines):
             _draw_line(axes, place, arm, found)
-        titles = [f"{arm.title}: {output}" if several else arm.title for arm, output, _ in lines]
-        axes.set_yticks(range(len(lines)), [textwrap.fill(title, TITLE_WIDTH) for title in titles])
-        axes.set(ylim=(len(lines) - 0.4, -0.6), xlabel="AUC")
-        axes.tick_params(axis="y", length=0)
+            title = f"{arm.title}: {output}" if several else arm.title
+            axes.text(
+                0, place - 0.42, title, transform=axes.get_yaxis_transform(), va="center",
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+            )  # fmt: skip
+        axes.set(ylim=(len(lines) - 0.5, -0.8), xlabel="AUC", yticks=[])
         axes.spines["left"].set_visible(False)
         light_grid(axes)
-        axes.grid(visible=False, axis="y")
         if axes.get_xlim()[0] < 0.5:
             axes.axvline(0.5, color="#9a9a9a", linewidth=1, zorder=0)
         panel = to_markup(drawing, label=f"{task.name}, AUC of every arm and fold")
@@ -56,7 +56,6 @@ def forest_figure(
 
 
 def _draw_line(axes: Axes, place: int, arm: ArmStyle, found: Mapping[str, Any]) -> None:
-    axes.axhline(place, color=GRID, linewidth=0.6, zorder=0)
     aucs = [fold["auc"]["estimate"] for fold in found["folds"]]
     known = [auc for auc in aucs if auc is not None]
     axes.plot(
@@ -65,8 +64,10 @@ def _draw_line(axes: Axes, place: int, arm: ArmStyle, found: Mapping[str, Any]) 
     )  # fmt: skip
     mean = found["mean_of_folds"]
     if mean["low"] is not None:
-        axes.plot([mean["low"], mean["high"]], [place - 0.1] * 2, color=arm.colour, linewidth=1.8)
+        axes.plot([mean["low"], mean["high"]], [place - 0.05] * 2, color=arm.colour, linewidth=1.8)
     if mean["estimate"] is not None:
-        axes.plot(mean["estimate"], place - 0.1, "D", markersize=6, color=arm.colour)
+        axes.plot(mean["estimate"], place - 0.05, "D", markersize=6, color=arm.colour)
     else:
-        axes.text(0.01, place, "not estimable", transform=axes.get_yaxis_transform(), fontsize=7)
+        axes.text(
+            1, place - 0.05, "not estimable", transform=axes.get_yaxis_transform(), ha="right"
+        )

@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +52,20 @@ def load_tensors(path: Path) -> dict[str, Any]:
     Raises:
         RunError: The file is missing, damaged, or holds more than tensors and plain values.
     """
+    damaged = RunError(
+        f"{path.parent.name}/{path.name} is damaged or not one of ours; delete it, and run its "
+        "cell again"
+    )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:  # torch.load does not verify the checksums
+            if archive.testzip() is not None:
+                raise damaged
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise RunError(f"{path.parent.name}/{path.name} is missing; run its cell again") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise RunError(
-            f"{path.parent.name}/{path.name} is damaged or not one of ours; delete it, and run "
-            "its cell again"
-        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, NotImplementedError,
+            pickle.UnpicklingError, zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        raise damaged from error
+    if not isinstance(content, dict):
+        raise damaged
+    return content

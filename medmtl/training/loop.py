@@ -98,26 +98,33 @@ class Trainer:
     ) -> dict[str, float]:
         self.model.train()
         batches = self._draw_batches(generator)
-        sums = {task.name: 0.0 for task in self.tasks}
+        means = {task.name: _Mean() for task in self.tasks}
         for number, rows in enumerate(batches):
             step = (epoch - 1) * len(batches) + number
             for group in optimizer.param_groups:
                 group["lr"] = self._learning_rate(step, self.settings.epochs * len(batches))
             losses = self._losses_of(rows, generator)
-            total = self.balance.combine(losses)
-            if not torch.isfinite(total):
-                raise TrainingError(
-                    f"epoch {epoch}: the loss is {total.item()}; lower training.learning_rate, or "
-                    "use training.precision: fp32"
-                )
-            optimizer.zero_grad()
-            if total.requires_grad:  # a batch may hold no label at all
-                total.backward()
-                nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
-                optimizer.step()
+            self._step(epoch, self.balance.combine(losses), optimizer)
             for task, loss in losses.items():
-                sums[task] += loss.item() / len(batches)
-        return sums
+                if loss.requires_grad:  # else the batch held no label of this task
+                    means[task].add(loss.item())
+        return {task: mean.value for task, mean in means.items()}
+
+    def _step(self, epoch: int, total: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        """Follows the gradient; a batch that holds no label at all changes nothing."""
+        optimizer.zero_grad()
+        norm = torch.zeros(())
+        if total.requires_grad:
+            total.backward()
+            limit = self.settings.gradient_clip
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        if not (torch.isfinite(total) and torch.isfinite(norm)):
+            raise TrainingError(
+                f"epoch {epoch}: the loss is {total.item():g} and its gradient {norm.item():g}; "
+                "lower training.learning_rate, or use training.precision: fp32"
+            )
+        if total.requires_grad:
+            optimizer.step()
 
     def _losses_of(self, rows: Tensor, generator: Generator) -> dict[str, Tensor]:
         losses = {}
@@ -143,17 +150,16 @@ class Trainer:
             rows = torch.multinomial(weights, count, replacement=True, generator=generator)
         else:
             rows = torch.randperm(count, generator=generator)
-        return list(rows.tensor_split(max(1, round(count / self.settings.batch_size))))
+        # Batch norm of a single lesion is none: rather one batch less.
+        batches = max(1, min(round(count / self.settings.batch_size), count // 2))
+        return list(rows.tensor_split(batches))
 
     def _learning_rate(self, step: int, steps: int) -> float:
-        warmup = self.settings.warmup_fraction * steps
-        rise = (step + 1) / warmup if step < warmup else 1.0
-        return (
-            self.settings.learning_rate
-            * min(1.0, rise)
-            * (1 + math.cos(math.pi * step / steps))
-            / 2
-        )
+        """Rises to the knob's value by the end of the warm-up, then falls as a cosine to 0."""
+        peak, warmup = self.settings.learning_rate, round(self.settings.warmup_fraction * steps)
+        if step < warmup:
+            return peak * (step + 1) / warmup
+        return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
 
     def _look(self, epoch: int, losses: Mapping[str, float]) -> None:
         row: dict[str, Any] = {"epoch": epoch}
@@ -162,6 +168,13 @@ class Trainer:
         if epoch % self.settings.evaluate_every == 0 or last:
             self.model.eval()
             scores = self.evaluate(self.model)
+            unknown = [task for task, score in scores.items() if not math.isfinite(score)]
+            if unknown:
+                raise TrainingError(
+                    f"the inner split gives no score for {', '.join(unknown)}: its patients lack "
+                    "the label, or have one class only; set a larger folds.inner_fraction, fewer "
+                    "folds, or leave the head out"
+                )
             row |= {f"inner_{task}": score for task, score in scores.items()}
             row["inner_score"] = sum(scores.values()) / len(scores)
         self.history.append(row)
@@ -202,17 +215,38 @@ class Trainer:
         if not self.checkpoint.is_file():
             return 0
         saved = load_tensors(self.checkpoint)
-        if saved["fingerprint"] != self.fingerprint:
+        if saved.get("fingerprint") != self.fingerprint:
             raise RunError(
                 f"{self.checkpoint.parent.name}: the checkpoint belongs to other data or another "
                 "configuration; use another run name, or delete the cell's folder"
             )
-        self.model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        RandomState(*saved["random"]).restore(generator)
-        self.history = saved["history"]
-        self.best_epoch, self._best_state = saved["best_epoch"], saved["best_state"]
-        return saved["epoch"]
+        try:
+            self.model.load_state_dict(saved["model"])
+            optimizer.load_state_dict(saved["optimizer"])
+            RandomState(*saved["random"]).restore(generator)
+            self.history = saved["history"]
+            self.best_epoch, self._best_state = saved["best_epoch"], saved["best_state"]
+            return int(saved["epoch"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise RunError(
+                f"{self.checkpoint.parent.name}: the checkpoint does not fit this version of "
+                "medmtl; delete the cell's folder, and run it again"
+            ) from error
+
+
+@dataclass
+class _Mean:
+    """The mean of the batches that held a label; NaN where none did."""
+
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, value: float) -> None:
+        self.total, self.count = self.total + value, self.count + 1
+
+    @property
+    def value(self) -> float:
+        return self.total / self.count if self.count else math.nan
 
 
 def _balanced_weights(classes: Tensor, observed: Tensor) -> Tensor:

@@ -87,7 +87,9 @@ def test_a_case_comes_back_as_it_was_made(cache: CaseCache, sources: dict) -> No
 def test_the_same_files_and_settings_are_made_once(cache: CaseCache, sources: dict) -> None:
     make = Maker()
     first = cache.get(sources, SETTINGS, make)
-    again = CaseCache(folder=cache.folder, max_gb=1.0).get(dict(reversed(sources.items())), SETTINGS, make)
+    again = CaseCache(folder=cache.folder, max_gb=1.0).get(
+        dict(reversed(sources.items())), SETTINGS, make
+    )
     assert make.calls == 1
     assert again.folder == first.folder
 
@@ -156,7 +158,9 @@ def fill(folder: Path, sources: dict, gate, results) -> None:
 def test_processes_filling_at_once_end_with_one_good_copy(cache: CaseCache, sources: dict) -> None:
     fork = multiprocessing.get_context("fork")
     gate, results = fork.Barrier(3, timeout=20), fork.Queue()
-    workers = [fork.Process(target=fill, args=(cache.folder, sources, gate, results)) for _ in "123"]
+    workers = [
+        fork.Process(target=fill, args=(cache.folder, sources, gate, results)) for _ in "123"
+    ]
     for worker in workers:
         worker.start()
     told = [results.get(timeout=30) for _ in workers]

@@ -1,6 +1,5 @@
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -130,7 +129,9 @@ def test_a_lesion_without_a_mask_is_not_observed_beside_one_with(manifest: Manif
 def test_outlines_lie_on_the_bright_voxels(manifest: Manifest) -> None:
     data = dataset(manifest)
     batch = data.batch(every(data), "patch")
-    for image, mask, inside in zip(batch.image, batch.targets["outline"], batch.inside, strict=True):
+    for image, mask, inside in zip(
+        batch.image, batch.targets["outline"], batch.inside, strict=True
+    ):
         assert image[mask].mean() > image[~mask & inside].mean() + 0.3
         assert not (mask & ~inside).any()
 
@@ -163,7 +164,9 @@ def test_training_batches_follow_their_generator_only(manifest: Manifest) -> Non
 def test_training_moves_image_and_outline_together(manifest: Manifest) -> None:
     data = dataset(manifest, training=True)
     batch = data.training_batch(every(data), "patch", Generator().manual_seed(0))
-    for image, mask, inside in zip(batch.image, batch.targets["outline"], batch.inside, strict=True):
+    for image, mask, inside in zip(
+        batch.image, batch.targets["outline"], batch.inside, strict=True
+    ):
         assert image[mask].mean() > image[~mask & inside].mean() + 0.3
 
 

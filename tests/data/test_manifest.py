@@ -86,7 +86,8 @@ def test_a_path_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "column"), [("scans.csv", "patient_id"), ("lesions.csv", "y_mm"), ("lesions.csv", "mask")]
+    ("name", "column"),
+    [("scans.csv", "patient_id"), ("lesions.csv", "y_mm"), ("lesions.csv", "mask")],
 )
 def test_a_missing_column_is_named(manifest: Manifest, name: str, column: str) -> None:
     table = pd.read_csv(manifest.folder / name, dtype=str).drop(columns=column)

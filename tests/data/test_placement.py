@@ -30,7 +30,12 @@ def test_exact_placements_are_upright_and_centred() -> None:
 
 def test_the_eight_views_are_the_eight_different_ways_to_lie_on_the_grid() -> None:
     views = {
-        tuple(exact_placement(1, quarter_turns=turn, mirror_depth=mirror).matrices.int().flatten().tolist())
+        tuple(
+            exact_placement(1, quarter_turns=turn, mirror_depth=mirror)
+            .matrices.int()
+            .flatten()
+            .tolist()
+        )
         for turn in range(4)
         for mirror in (False, True)
     }

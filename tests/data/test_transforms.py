@@ -106,7 +106,7 @@ def test_a_scan_already_on_the_working_grid_is_not_interpolated() -> None:
 def test_a_mask_keeps_its_volume_and_place(orientation, spacing_mm) -> None:
     shape = tuple(int(26 / mm) for mm in spacing_mm)
     volume = linear_volume(shape, spacing_mm, orientation)
-    centre_mm = CENTRE_MM + [1.2, -0.7, 0.4]
+    centre_mm = CENTRE_MM + np.array([1.2, -0.7, 0.4])
     mask = ball_mask(volume, centre_mm, 8.0)
     case = prepared(volume, {"nodule": mask})
     share = case.masks["nodule"] / MASK_FULL

@@ -160,7 +160,9 @@ def test_quarter_turns_permute_the_voxels(tmp_path: Path) -> None:
     assert np.abs(mirrored - upright[::-1]).max() < 1  # HU, of noise of 1800
     ways = []
     for turn, image in enumerate(others[::2], start=1):
-        apart = [np.abs(np.rot90(upright, way * turn, axes=(1, 2)) - image).max() for way in (1, -1)]
+        apart = [
+            np.abs(np.rot90(upright, way * turn, axes=(1, 2)) - image).max() for way in (1, -1)
+        ]
         ways.append(int(np.argmin(apart)))
         assert min(apart) < 1
     assert ways[0] == ways[2]  # the same way round
@@ -218,8 +220,8 @@ def test_masks_lie_where_the_lesion_lies(tmp_path: Path) -> None:
     volume = linear_volume((30, 30, 12), (0.9, 0.9, 2.0), "LPS")
     masks = {
         "a": ball_mask(volume, CENTRE_MM, 4.0),
-        "b": ball_mask(volume, CENTRE_MM + [6, 0, 0], 3.0),
-        "c": ball_mask(volume, CENTRE_MM + [0, 7, 0], 3.0),
+        "b": ball_mask(volume, CENTRE_MM + np.array([6, 0, 0]), 3.0),
+        "c": ball_mask(volume, CENTRE_MM + np.array([0, 7, 0]), 3.0),
     }
     case = cached(tmp_path, volume, masks, spacing_mm=SPACING_MM)
     position, size = place((1.0, 1.0, 0.5)), (9, 24, 24)
@@ -244,7 +246,7 @@ def test_masks_lie_where_the_lesion_lies(tmp_path: Path) -> None:
 def test_masks_do_not_change_the_image(tmp_path: Path) -> None:
     volume = noise_volume((20, 20, 20), (1.0, 1.0, 1.0))
     bare = cached(tmp_path, volume, spacing_mm=SPACING_MM)
-    mask = {"a": ball_mask(volume, CENTRE_MM + [3, 0, 0], 4.0)}
+    mask = {"a": ball_mask(volume, CENTRE_MM + np.array([3, 0, 0]), 4.0)}
     drawn = cached(tmp_path, volume, mask, spacing_mm=SPACING_MM, name="drawn")
     position = place((2.2, -1.3, 0.4))
     one = cut_one(Site(case=bare, position_mm=position))

@@ -1,22 +1,21 @@
 """Networks whose answer is known: what they say is a formula of the HU they see."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
+from medmtl.models.encoder import Encoder
 from medmtl.models.multitask import MultiTaskModel
 
 LOW_HU, HIGH_HU = -1000.0, 400.0
 
 
-class Eye(nn.Module):
+class Eye(Encoder):
     """An encoder that passes the image on and claims any stride."""
 
     def __init__(self, stride: tuple[int, int, int] = (1, 1, 1)) -> None:
         super().__init__()
-        self.channels: Sequence[int] = [1]
-        self.strides: Sequence[tuple[int, int, int]] = [stride]
+        self.channels = [1]
+        self.strides = [stride]
         self.sizes: list[tuple[int, ...]] = []
 
     def forward(self, image: Tensor) -> list[Tensor]:

@@ -129,7 +129,9 @@ def test_temperature_one_changes_nothing() -> None:
     one = torch.randn(40, 1, generator=torch.Generator().manual_seed(1)) * 3
     several = torch.randn(40, 4, generator=torch.Generator().manual_seed(2)) * 3
     assert probabilities(one, 1.0)[:, 1].numpy() == pytest.approx(expit(one[:, 0].double().numpy()))
-    assert probabilities(several, 1.0).numpy() == pytest.approx(softmax(several.double().numpy(), 1))
+    assert probabilities(several, 1.0).numpy() == pytest.approx(
+        softmax(several.double().numpy(), 1)
+    )
 
 
 def test_a_higher_temperature_is_less_sure_and_keeps_the_order() -> None:
@@ -142,4 +144,3 @@ def test_a_higher_temperature_is_less_sure_and_keeps_the_order() -> None:
 def test_extreme_logits_stay_probabilities() -> None:
     logits = torch.tensor([[-1e6], [1e6]])
     assert probabilities(logits, 0.05).tolist() == [[1.0, 0.0], [0.0, 1.0]]
-

@@ -90,7 +90,7 @@ def test_a_bright_ball_is_outlined_on_the_scan_s_own_grid(
 
 @pytest.mark.parametrize("turn", [0.0, 25.0])
 def test_the_piece_at_the_position_is_the_lesion(tmp_path: Path, turn: float) -> None:
-    balls = [(CENTRE_MM + [-6, 0, 0], 3.5), (CENTRE_MM + [6, 1, 0], 4.0)]
+    balls = [(CENTRE_MM + np.array([-6, 0, 0]), 3.5), (CENTRE_MM + np.array([6, 1, 0]), 4.0)]
     volume = bright_balls((40, 30, 14), (0.8, 0.9, 2.0), "LPS", balls, turn)
     case = prepared(tmp_path, volume)
     for centre, radius in balls:
@@ -144,7 +144,9 @@ def test_a_file_smaller_than_the_stride_works(tmp_path: Path, shape, stride) -> 
         prepared(tmp_path, volume), place(), grid_of(volume)
     )
     assert found.all()
-    assert all(n % s == 0 for size in model.encoder.sizes for n, s in zip(size, stride, strict=True))
+    assert all(
+        n % s == 0 for size in model.encoder.sizes for n, s in zip(size, stride, strict=True)
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 3, 2), (17, 9, 5)])
@@ -162,7 +164,9 @@ def test_a_real_network_takes_a_file_of_any_size(tmp_path: Path, shape) -> None:
 
 
 def test_mirrored_views_of_an_impartial_network_change_nothing(tmp_path: Path) -> None:
-    volume = bright_balls((31, 29, 11), (0.9, 0.8, 1.7), "LPS", [(CENTRE_MM + [1, 2, 0], 6.0)])
+    volume = bright_balls(
+        (31, 29, 11), (0.9, 0.8, 1.7), "LPS", [(CENTRE_MM + np.array([1, 2, 0]), 6.0)]
+    )
     case, grid = prepared(tmp_path, volume), grid_of(volume)
     model = stub(Brighter(THRESHOLD_HU, smooth=True), stride=(2, 8, 8))
     single, averaged = (
@@ -182,11 +186,16 @@ def test_models_are_averaged_by_their_logits(tmp_path: Path) -> None:
     sizes = [segmenter(each).segment(case, place(), grid).sum() for each in (shy, bold)]
     assert sizes[0] < middle.sum() < sizes[1]
     assert (together != middle).sum() <= 1
+    both, alone = segmenter(shy, bold).segment_together_and_alone(case, place(), grid)
+    assert np.array_equal(both, together)
+    assert [each.sum() for each in alone] == sizes
 
 
 def test_the_padding_only_control_cannot_see_the_lesion(tmp_path: Path) -> None:
     one = bright_balls((20, 20, 20), (1.0, 1.0, 1.0), "RAS", [(CENTRE_MM, 5.0)])
-    other = bright_balls((20, 20, 20), (1.0, 1.0, 1.0), "RAS", [(CENTRE_MM + [3, 0, 4], 2.0)])
+    other = bright_balls(
+        (20, 20, 20), (1.0, 1.0, 1.0), "RAS", [(CENTRE_MM + np.array([3, 0, 4]), 2.0)]
+    )
     control = segmenter(stub(Brighter(THRESHOLD_HU, smooth=True)), padding_only=True)
     found = [
         control.segment(prepared(tmp_path, each, name), place(), grid_of(each))

@@ -178,20 +178,22 @@ def _write_cell(
                 rows = _classify(task, lesion, generator, SKILL[cell.arm])
                 classes += [{**names, **row} for row in rows]
         if isinstance(task, ClassificationTask):
-            calibration[task.name] = {"temperature": 1.2, "threshold": 0.4}
-            if task.outputs > 1:
-                del calibration[task.name]["threshold"]
+            threshold = {"threshold": 0.4} if task.outputs == 1 else {}
+            calibration[task.name] = {"temperature": 1.2, **threshold}
     folder = run.cell(cell.cell_id)
     write_table(folder.out_of_fold, pd.DataFrame(classes, columns=OUT_OF_FOLD_COLUMNS))
     write_table(folder.segmentation, pd.DataFrame(outlines, columns=SEGMENTATION_COLUMNS))
     write_table(folder.epochs, _epochs([task.name for task in heads], generator))
-    parts = {"train": 12, "inner": 4, "test": len(tested)}
-    done = {
+    write_json(folder.done, _done(cell, calibration, tested=len(tested)))
+
+
+def _done(cell: Cell, calibration: dict[str, Any], *, tested: int) -> dict[str, Any]:
+    parts = {"train": 12, "inner": 4, "test": tested}
+    return {
         "cell": cell.cell_id, "fingerprint": "f", "chosen_epoch": 8, "epochs": 10,
         "calibration": calibration, "parameters": 123456, "lesions": parts, "patients": parts,
         "torch": "2.13.0",
     }  # fmt: skip
-    write_json(folder.done, done)
 
 
 def _classify(
@@ -270,38 +272,43 @@ def _gather(
     segmentation = pd.concat([pd.read_csv(cell.segmentation) for cell in cells])
     if description.baselines:
         predictions = pd.concat([predictions, _diameters(manifest, fold_of)])
-    lesions = pd.DataFrame(
-        [
-            {
-                "lesion_id": lesion.lesion_id,
-                "patient_id": manifest.scan(lesion.scan_id).patient_id,
-                "diameter_mm": lesion.diameter_mm,
-            }
-            for lesion in manifest.lesions
-        ]
-    )
-    thresholds = [
-        {"arm": cell.arm, "task": task, "fold": cell.fold, "threshold": values["threshold"]}
-        for cell in plan
-        for task, values in json.loads(run.cell(cell.cell_id).done.read_text())[
-            "calibration"
-        ].items()
-        if "threshold" in values
-    ]
     summary = summarize(
         predictions.assign(train_size=12) if len(predictions) else predictions,
         segmentation,
-        lesions,
+        _lesion_table(manifest),
         subgroups=SUBGROUPS if with_subgroups else {},
         reference_arm=description.reference,
         bootstrap_samples=bootstrap_samples,
         seed=0,
-        thresholds=pd.DataFrame(thresholds),
+        thresholds=_thresholds(run, plan),
         baselines=list(description.baselines),
     )
     write_table(run.out_of_fold, predictions.reindex(columns=OUT_OF_FOLD_COLUMNS))
     write_table(run.segmentation, segmentation.reindex(columns=SEGMENTATION_COLUMNS))
     write_json(run.summary, summary)
+
+
+def _lesion_table(manifest: Manifest) -> pd.DataFrame:
+    rows = [
+        {
+            "lesion_id": lesion.lesion_id,
+            "patient_id": manifest.scan(lesion.scan_id).patient_id,
+            "diameter_mm": lesion.diameter_mm,
+        }
+        for lesion in manifest.lesions
+    ]
+    return pd.DataFrame(rows)
+
+
+def _thresholds(run: RunFolder, plan: Sequence[Cell]) -> pd.DataFrame:
+    rows = []
+    for cell in plan:
+        done = json.loads(run.cell(cell.cell_id).done.read_text())
+        for task, values in done["calibration"].items():
+            if "threshold" in values:
+                names = {"arm": cell.arm, "task": task, "fold": cell.fold}
+                rows.append(names | {"threshold": values["threshold"]})
+    return pd.DataFrame(rows)
 
 
 def _diameters(manifest: Manifest, fold_of: Mapping[str, int]) -> pd.DataFrame:

@@ -84,7 +84,8 @@ def make_model(tasks: Sequence[Task] = BOTH, seed: int = 0, dropout: float = 0.3
             heads[task.name] = SegmentationHead(
                 channels=encoder.channels, finest=encoder.strides[0]
             )
-    return in_matrix_unit_layout(MultiTaskModel(encoder=encoder, heads=heads))
+    windows = {task.name: task.window for task in tasks}
+    return in_matrix_unit_layout(MultiTaskModel(encoder=encoder, heads=heads, windows=windows))
 
 
 def make_settings(**changes: Any) -> TrainingSettings:
