@@ -34,8 +34,8 @@ IMAGE = "SYN-0002_01"  # an image, as the first of its patient's
 
 @pytest.fixture
 def home(tmp_path: Path, no_training: None) -> Path:
-    """An experiment to spoil, of 6 patients."""
-    write_experiment(tmp_path, patients=6)
+    """An experiment to spoil."""
+    write_experiment(tmp_path)
     return tmp_path
 
 
@@ -340,13 +340,11 @@ def test_table_of_two_repeats_is_run_whole_or_refused(home: Path) -> None:
     from medmtl.config_file import load_config
     from medmtl.errors import MedmtlError
 
-    home_12 = home / "more"
-    config, _ = write_experiment(home_12)
-    patients = patients_of(home_12)
+    patients = patients_of(home)
     rows = [f"{r},{p},{(n // (r + 1)) % 2}" for r in (0, 1) for n, p in enumerate(patients)]
-    table = fold_table(home_12, rows, "repeat,patient_id,fold")
+    table = fold_table(home, rows, "repeat,patient_id,fold")
     try:
-        experiment = build_cross_validation(load_config(config, [table]))
+        experiment = build_cross_validation(load_config(home / "config.yaml", [table]))
     except MedmtlError as error:
         assert "repeat" in str(error)
         return
@@ -376,7 +374,7 @@ def test_fold_with_one_class_only_is_refused_with_counts(medmtl: Medmtl, home: P
 
 
 def test_more_folds_than_patients_are_refused(medmtl: Medmtl, home: Path) -> None:
-    assert_refused(cross_validate(medmtl, home, "--set", "folds.count=7"), "6 patients", "7 folds")
+    assert_refused(cross_validate(medmtl, home, "--set", "folds.count=13"), "12 patients", "13 folds")
 
 
 # Runs
@@ -443,7 +441,7 @@ def test_folder_that_is_no_run_is_refused(
         run.write_text("text", encoding="utf-8")
     elif how != "missing":
         run.mkdir()
-    write_experiment(tmp_path, patients=6)
+    write_experiment(tmp_path)
     if how == "config only":
         shutil.copy(write_config(tmp_path, CONFIG.replace(": cohort", ": ../cohort")), run)
     more = {

@@ -11,7 +11,7 @@ import torch
 
 from medmtl.data.cases import CaseLoader
 from medmtl.data.dataset import LesionDataset
-from medmtl.data.manifest import Lesion, Manifest, Scan
+from medmtl.data.manifest import Lesion, Manifest
 from medmtl.data.reading import write_mask
 from medmtl.data.tasks import ClassificationTask, SegmentationTask, Task
 from medmtl.errors import RunError
@@ -52,15 +52,20 @@ class ArmEnsemble:
     average_views: bool
     precision: Literal["bf16", "fp32"]
 
-    def predict(self, out: Path) -> list[dict[str, Any]]:
-        """Predicts all tasks; writes a label map a scan and outline task below `out`."""
+    def predict(self, out: Path, values: Mapping[str, int]) -> list[dict[str, Any]]:
+        """Predicts all tasks; writes a label map a scan and outline task below `out`.
+
+        Args:
+            out: Folder.
+            values: What each lesion's voxels shall have in its scan's label map.
+        """
         data = self.dataset()
         rows: list[dict[str, Any]] = []
         for task in self.tasks:
             if isinstance(task, ClassificationTask):
                 rows += self._classes(data, task)
             else:
-                rows += self._outlines(data, task, out)
+                rows += self._outlines(data, task, out, values)
         return rows
 
     def _classes(self, data: LesionDataset, task: ClassificationTask) -> list[dict[str, Any]]:
@@ -86,38 +91,25 @@ class ArmEnsemble:
         ]
 
     def _outlines(
-        self, data: LesionDataset, task: SegmentationTask, out: Path
+        self, data: LesionDataset, task: SegmentationTask, out: Path, values: Mapping[str, int]
     ) -> list[dict[str, Any]]:
         rows = []
-        for scan_id in dict.fromkeys(lesion.scan_id for lesion in data.lesions):
-            scan = data.manifest.scan(scan_id)
-            lesions = [lesion for lesion in data.lesions if lesion.scan_id == scan_id]
-            rows += self._outline_scan(data, task, scan, lesions, out)
-        return rows
-
-    def _outline_scan(
-        self,
-        data: LesionDataset,
-        task: SegmentationTask,
-        scan: Scan,
-        lesions: Sequence[Lesion],
-        out: Path,
-    ) -> list[dict[str, Any]]:
-        volume = self.loader.read_volume(scan)
-        grid = NativeGrid(shape=volume.voxels.shape, affine=volume.affine)
-        voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
-        case = data.cases[scan.scan_id]
-        labels = np.zeros(grid.shape, dtype=np.int16)
         segmenter = self.segmenter(self.models, task.name)
-        rows = []
-        for number, lesion in enumerate(lesions, start=1):
-            assert lesion.position_mm is not None  # the dataset has refused it otherwise
-            mask, alone = segmenter.segment_together_and_alone(case, lesion.position_mm, grid)
-            labels[mask] = number
-            volumes = np.array([each.sum() * voxel_ml for each in alone])
-            row = self._row(data.manifest, lesion, task, VOLUME, volumes)
-            rows.append({**row, "prediction": mask.sum() * voxel_ml})
-        write_mask(out / "masks" / self.arm / f"{scan.scan_id}.nii.gz", labels, grid.affine)
+        for scan_id in dict.fromkeys(lesion.scan_id for lesion in data.lesions):
+            volume = self.loader.read_volume(data.manifest.scan(scan_id))
+            grid = NativeGrid(shape=volume.voxels.shape, affine=volume.affine)
+            voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
+            labels = np.zeros(grid.shape, dtype=np.int16)
+            for lesion in data.manifest.lesions_of(scan_id):
+                assert lesion.position_mm is not None  # the dataset has refused it otherwise
+                mask, alone = segmenter.segment_together_and_alone(
+                    data.cases[scan_id], lesion.position_mm, grid
+                )
+                labels[mask] = values[lesion.lesion_id]
+                volumes = np.array([each.sum() * voxel_ml for each in alone])
+                row = self._row(data.manifest, lesion, task, VOLUME, volumes)
+                rows.append({**row, "prediction": mask.sum() * voxel_ml})
+            write_mask(out / "masks" / self.arm / f"{scan_id}.nii.gz", labels, grid.affine)
         return rows
 
     def _row(
@@ -154,11 +146,16 @@ class Prediction:
     def run(self, out: Path) -> pd.DataFrame:
         """Predicts and writes `predictions.csv` and `masks/<arm>/<scan>.nii.gz` below `out`.
 
-        A case that cannot be predicted keeps a row that says why. A mask is a label map: the
-        k-th predicted lesion of its scan, in the order of lesions.csv, has the value k; where
-        two overlap, the later one is drawn over the earlier.
+        A case that cannot be predicted keeps a row that says why. A mask is a label map: lesion
+        k of its scan, in the order of lesions.csv, has the value k; where two overlap, the later
+        one is drawn over the earlier.
         """
-        rows = [row for arm in self.arms for row in arm.predict(out)]
+        values = {
+            lesion.lesion_id: number
+            for scan in self.manifest.scans
+            for number, lesion in enumerate(self.manifest.lesions_of(scan.scan_id), start=1)
+        }
+        rows = [row for arm in self.arms for row in arm.predict(out, values)]
         notes = self._notes()
         for row in rows:
             row["note"] = notes.get(row["scan_id"], "")
