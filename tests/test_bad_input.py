@@ -32,10 +32,18 @@ from tests.small_experiment import (
 IMAGE = "SYN-0002_01"  # an image, as the first of its patient's
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sound experiment to copy."""
+    home = tmp_path_factory.mktemp("sound")
+    write_experiment(home)
+    return home
+
+
 @pytest.fixture
-def home(tmp_path: Path, no_training: None) -> Path:
+def home(sound: Path, tmp_path: Path, no_training: None) -> Path:
     """An experiment to spoil."""
-    write_experiment(tmp_path)
+    shutil.copytree(sound, tmp_path, dirs_exist_ok=True)
     return tmp_path
 
 
@@ -81,6 +89,11 @@ def with_nan(voxels: np.ndarray) -> np.ndarray:
     return spoilt
 
 
+def become_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 SPOILT_FILES: dict[str, Callable[[Path], Any]] = {
     "missing": lambda path: path.unlink(),
     "zero bytes": lambda path: path.write_bytes(b""),
@@ -92,7 +105,7 @@ SPOILT_FILES: dict[str, Callable[[Path], Any]] = {
     "half its voxels": lambda path: path.write_bytes(
         gzip.compress(gzip.decompress(path.read_bytes())[:5000])
     ),
-    "folder": lambda path: (path.unlink(), path.mkdir()),
+    "folder": become_folder,
     "NaN": lambda path: with_voxels(path, with_nan),
     "constant": lambda path: with_voxels(path, lambda voxels: np.full_like(voxels, -1000)),
     "zeros": lambda path: with_voxels(path, np.zeros_like),
@@ -135,9 +148,7 @@ def test_mask_of_other_geometry_is_refused(medmtl: Medmtl, home: Path, what: str
     "path",
     ["../outside.nii.gz", "/etc/passwd", "images/../../outside.nii.gz", "images/link.nii.gz"],
 )
-def test_path_that_leaves_the_data_root_is_refused(
-    medmtl: Medmtl, home: Path, path: str
-) -> None:
+def test_path_that_leaves_the_data_root_is_refused(medmtl: Medmtl, home: Path, path: str) -> None:
     outside = home / "cohort" / "outside.nii.gz"
     shutil.copy(image_path(home), outside)
     (image_path(home).parent / "link.nii.gz").symlink_to(outside)
@@ -244,7 +255,7 @@ def test_outline_without_any_mask_is_refused_before_training(medmtl: Medmtl, hom
             manifest, lesions=tuple(replace(lesion, mask=None) for lesion in manifest.lesions)
         ),
     )
-    assert_refused(cross_validate(medmtl, home), "nodule")
+    assert_refused(cross_validate(medmtl, home), "none of", "has a mask")
 
 
 def test_copy_of_an_image_under_another_patient_is_refused(
@@ -307,6 +318,11 @@ def test_fault_is_found_before_training_and_not_after(
     medmtl: Medmtl, home: Path, override: str
 ) -> None:
     assert_refused(cross_validate(medmtl, home, "--set", override), override.split("=")[0][:11])
+
+
+def test_subgroup_that_nothing_can_be_in_is_refused(medmtl: Medmtl, home: Path) -> None:
+    answer = cross_validate(medmtl, home, "--set", "evaluation.subgroups.large.at_most=3")
+    assert_refused(answer, "subgroup", "diameter_mm")
 
 
 # Folds
@@ -374,7 +390,9 @@ def test_fold_with_one_class_only_is_refused_with_counts(medmtl: Medmtl, home: P
 
 
 def test_more_folds_than_patients_are_refused(medmtl: Medmtl, home: Path) -> None:
-    assert_refused(cross_validate(medmtl, home, "--set", "folds.count=13"), "12 patients", "13 folds")
+    assert_refused(
+        cross_validate(medmtl, home, "--set", "folds.count=13"), "12 patients", "13 folds"
+    )
 
 
 # Runs
@@ -428,28 +446,27 @@ def test_run_whose_labels_have_changed_is_not_gone_on_with(
 
     edit_table(tmp_path, "lesions.csv", change)
     monkeypatch.setattr(cross_validation, "run_cells", lambda *_, **__: None)
-    assert medmtl("cross-validate", tmp_path / "config.yaml").code == 2
+    assert_refused(medmtl("cross-validate", tmp_path / "config.yaml"), "lesions")
 
 
 @pytest.mark.parametrize("how", ["missing", "empty folder", "file", "config only"])
 @pytest.mark.parametrize("command", ["report", "predict", "cell"])
 def test_folder_that_is_no_run_is_refused(
-    medmtl: Medmtl, tmp_path: Path, command: str, how: str
+    medmtl: Medmtl, home: Path, command: str, how: str
 ) -> None:
-    run = tmp_path / "run"
+    tmp_path, run = home, home / "run"
     if how == "file":
         run.write_text("text", encoding="utf-8")
     elif how != "missing":
         run.mkdir()
-    write_experiment(tmp_path)
     if how == "config only":
         shutil.copy(write_config(tmp_path, CONFIG.replace(": cohort", ": ../cohort")), run)
-    more = {
+    more: dict[str, list[str | Path]] = {
         "report": [],
         "cell": ["joint_r0_f0"],
         "predict": ["--manifest", tmp_path / "cohort" / "manifest", "--out", tmp_path / "out"],
-    }[command]
-    assert_refused(medmtl(command, run, *more), "run")
+    }
+    assert_refused(medmtl(command, run, *more[command]), "run")
     assert not (tmp_path / "out").exists()
     assert how in ("file", "missing") or len(list(run.iterdir())) == (how == "config only")
 
@@ -503,12 +520,13 @@ def test_damaged_model_is_named(medmtl: Medmtl, small_run: SmallRun, tmp_path: P
 
 @pytest.mark.parametrize("override", ["output", "cache.folder"])
 def test_folder_to_write_in_that_is_a_file_is_told(
-    medmtl: Medmtl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str
+    medmtl: Medmtl, sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, override: str
 ) -> None:
     from medmtl.experiment import cross_validation
 
     monkeypatch.setattr(cross_validation, "run_cells", lambda *_, **__: pytest.fail("trained"))
-    config, _ = write_experiment(tmp_path)
+    shutil.copytree(sound, tmp_path, dirs_exist_ok=True)
+    config = tmp_path / "config.yaml"
     (tmp_path / "taken").write_text("a file", encoding="utf-8")
     answer = medmtl("cross-validate", config, "--set", f"{override}={tmp_path / 'taken'}")
     assert_refused(answer, "written")
@@ -561,9 +579,9 @@ except RunError as error:
 def test_full_disk_while_filling_the_cache_is_told(tmp_path: Path) -> None:
     write_experiment(tmp_path, patients=1)
 
-    def no_file_above_4_kb() -> None:
+    def no_file_above_1_kb() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))
 
     ended = subprocess.run(
         [sys.executable, "-c", CACHE_ON_A_FULL_DISK],
@@ -571,7 +589,7 @@ def test_full_disk_while_filling_the_cache_is_told(tmp_path: Path) -> None:
         env={**environment(), "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
-        preexec_fn=no_file_above_4_kb,  # noqa: PLW1509
+        preexec_fn=no_file_above_1_kb,
     )
     assert (ended.returncode, ended.stderr) == (2, ""), ended.stderr
     assert "the cache cannot be written" in ended.stdout

@@ -125,7 +125,9 @@ def test_volume_baseline_needs_an_arm_that_outlines(tmp_path: Path) -> None:
 
 
 def test_arm_and_baseline_must_not_share_a_name(tmp_path: Path) -> None:
-    message = refusal(tmp_path, "baselines.joint={kind: lesion_column, task: malignancy, column: a}")
+    message = refusal(
+        tmp_path, "baselines.joint={kind: lesion_column, task: malignancy, column: a}"
+    )
     assert "joint names an arm and a baseline" in message
 
 
@@ -151,11 +153,6 @@ def test_head_whose_name_torch_cannot_take_is_refused_or_works(tmp_path: Path, n
         build_model(config, [task])
     except ConfigError as error:
         assert "heads" in str(error)
-
-
-def test_subgroup_must_have_bounds_that_hold_something(tmp_path: Path) -> None:
-    assert "large" in refusal(tmp_path, "evaluation.subgroups.large.at_most=3")
-    assert "none" in refusal(tmp_path, "evaluation.subgroups.none={column: diameter_mm}")
 
 
 def test_every_knob_with_a_unit_says_so_in_its_name() -> None:

@@ -97,9 +97,7 @@ def test_every_unknown_name_is_told_at_once_each_with_its_own_line(tmp_path: Pat
         ("reference: diameter", "reference: diametre", "reference:"),
     ],
 )
-def test_unknown_name_is_told_with_its_line(
-    tmp_path: Path, old: str, new: str, start: str
-) -> None:
+def test_unknown_name_is_told_with_its_line(tmp_path: Path, old: str, new: str, start: str) -> None:
     path = changed(tmp_path, old, new)
     message = refusal(path)
     assert message.startswith(f"{path}:{line_of(start)}:"), message
@@ -160,9 +158,7 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("a.yaml",), ("a.yaml", "b.yaml"), ("a.yaml", "b.yaml", "c")])
-def test_base_that_leads_back_to_itself_is_refused(
-    tmp_path: Path, names: tuple[str, ...]
-) -> None:
+def test_base_that_leads_back_to_itself_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name, following in zip(names, [*names[1:], names[0]], strict=True):
         (tmp_path / name).write_text(f"base: {following}\n", encoding="utf-8")
     assert "leads back to itself" in refusal(tmp_path / names[0])
