@@ -139,7 +139,9 @@ def predict(
     from medmtl.build.predictor import build_prediction
 
     build_prediction(run, manifest, arm or []).run(out)
-    print(f"predictions:  {out / 'predictions.csv'}\nmasks:        {out / 'masks'}")
+    print(f"predictions:  {out / 'predictions.csv'}")
+    if (out / "masks").is_dir():
+        print(f"masks:        {out / 'masks'}")
 
 
 def main() -> None:
@@ -155,11 +157,12 @@ def main() -> None:
         print(f"{error}" if "--with-parent" in sys.argv else f"medmtl: {error}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
-        print("\nmedmtl: interrupted; the same command goes on from here", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+        code = INTERRUPTED
     except ClickException as error:
         error.show()
         sys.exit(BAD_INPUT)
+    if code == INTERRUPTED:  # typer turns Ctrl-C into this code
+        print("\nmedmtl: interrupted; the same command goes on from here", file=sys.stderr)
     sys.exit(code or 0)
 
 

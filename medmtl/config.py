@@ -6,10 +6,11 @@ the order of tensor axes. Nothing here imports torch: a mistyped key is told in 
 """
 
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Millimetres = Annotated[float, Field(gt=0, le=1000)]
 SizeMm = tuple[Millimetres, Millimetres, Millimetres]
@@ -20,12 +21,39 @@ JitterMm = tuple[
 ]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+NameFault = tuple[tuple[str | int, ...], str, Sequence[str]]
+
+
+class NameFaults(ValueError):
+    """Values and names that cannot be used, found by our own validators.
+
+    Attributes:
+        faults: Where each stands, what is wrong, and the names that there are.
+    """
+
+    def __init__(self, faults: Sequence[NameFault]) -> None:
+        super().__init__("; ".join(message for _, message, _ in faults))
+        self.faults = list(faults)
 
 
 class Knobs(BaseModel):
     """A frozen group of knobs that refuses what it does not know."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            numbers = (int, float, float | None)
+            faults: list[NameFault] = [
+                ((name,), f"needs a number (got {values[name]})", [])
+                for name, each in cls.model_fields.items()
+                if each.annotation in numbers and isinstance(values.get(name), bool)
+            ]
+            if faults:
+                raise NameFaults(faults)
+        return values
 
 
 class Window(Knobs):
@@ -292,13 +320,6 @@ class Config(Knobs):
     engine: Engine = Engine()
     cache: Cache = Cache()
 
-    @field_validator("name")
-    @classmethod
-    def _is_a_file_name(cls, name: str) -> str:
-        if not NAME.fullmatch(name):
-            raise ValueError("use small letters, digits, '-' and '_': it names a folder")
-        return name
-
     @model_validator(mode="before")
     @classmethod
     def _one_arm_by_default(cls, values: Any) -> Any:
@@ -311,34 +332,59 @@ class Config(Knobs):
         return values
 
     @model_validator(mode="after")
-    def _names_are_known(self) -> "Config":
+    def _names_hold_together(self) -> "Config":
+        faults = [*self._unknown_names(), *self._unfit_names()]
+        if faults:
+            raise NameFaults(faults)
+        return self
+
+    def _unknown_names(self) -> Iterator[NameFault]:
         for name, head in self.heads.items():
-            _require(head.window, self.windows, f"heads.{name}.window")
+            yield from _unknown(head.window, self.windows, ("heads", name, "window"))
         for name, arm in self.arms.items():
-            for head_name in arm.heads:
-                _require(head_name, self.heads, f"arms.{name}.heads")
+            for number, head_name in enumerate(arm.heads):
+                yield from _unknown(head_name, self.heads, ("arms", name, "heads", number))
         for name, baseline in self.baselines.items():
-            _require(baseline.task, self.heads, f"baselines.{name}.task")
-            if self.heads[baseline.task].kind != "classification":
-                raise ValueError(f"baselines.{name}.task: {baseline.task} is no classification")
+            key = ("baselines", name, "task")
+            classes = {n: h for n, h in self.heads.items() if h.kind == "classification"}
+            yield from _unknown(baseline.task, classes, key, "no classification head")
             if isinstance(baseline, PredictedVolume):
-                _require(baseline.arm, self.arms, f"baselines.{name}.arm")
-        return self
-
-    @model_validator(mode="after")
-    def _arms_and_baselines_have_names_of_their_own(self) -> "Config":
-        known: dict[str, Any] = {**self.arms, **self.baselines}
-        for name in (*known, *self.heads, *self.windows, *self.evaluation.subgroups):
-            if not NAME.fullmatch(name):
-                raise ValueError(f"{name}: use small letters, digits, '-' and '_' for names")
-        both = sorted(set(self.arms) & set(self.baselines))
-        if both:
-            raise ValueError(f"{both[0]} names an arm and a baseline; rename one")
+                outlining = {
+                    n: arm
+                    for n, arm in self.arms.items()
+                    if any(
+                        h in self.heads and self.heads[h].kind != "classification"
+                        for h in arm.heads
+                    )
+                }
+                key = ("baselines", name, "arm")
+                yield from _unknown(baseline.arm, outlining, key, "no arm with a segmentation head")
         if self.evaluation.reference is not None:
-            _require(self.evaluation.reference, known, "evaluation.reference")
-        return self
+            known = {**self.arms, **self.baselines}
+            yield from _unknown(self.evaluation.reference, known, ("evaluation", "reference"))
+
+    def _unfit_names(self) -> Iterator[NameFault]:
+        rule = "use small letters, digits, '-' and '_', as for a folder's name"
+        groups: dict[tuple[str, ...], Mapping[str, Any]] = {
+            ("windows",): self.windows,
+            ("heads",): self.heads,
+            ("arms",): self.arms,
+            ("baselines",): self.baselines,
+            ("evaluation", "subgroups"): self.evaluation.subgroups,
+        }
+        if not NAME.fullmatch(self.name):
+            yield ("name",), f"{self.name!r} cannot be used; {rule}", []
+        for key, group in groups.items():
+            for name in group:
+                if not NAME.fullmatch(name):
+                    yield (*key, name), f"{name!r} cannot be used; {rule}", []
+        for name in sorted(set(self.arms) & set(self.baselines)):
+            yield ("baselines", name), f"{name!r} names an arm too; rename one", []
 
 
-def _require(name: str, known: dict[str, Any], where: str) -> None:
+def _unknown(
+    name: str, known: Mapping[str, Any], key: tuple[str | int, ...], what: str = "not defined"
+) -> Iterator[NameFault]:
     if name not in known:
-        raise ValueError(f"{where}: {name!r} is not defined; there are: {', '.join(known)}")
+        there = ", ".join(known) or "none"
+        yield key, f"{name!r} is {what}; there are: {there}", list(known)

@@ -4,22 +4,25 @@
 here; `--set a.b=c` is laid on top. Mappings are merged, lists and values replaced.
 """
 
-import difflib
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from medmtl.config import Config
+from medmtl.config_faults import Key, explain
 from medmtl.errors import ConfigError
 
-Key = tuple[str | int, ...]
+# What an arm may depart in; the rest holds for the whole experiment.
+OF_ONE_ARM = (
+    "spacing_mm", "intensity", "windows", "encoder", "heads", "augmentation", "training",
+    "inference",
+)  # fmt: skip
 # Paths written in a file are relative to that file ("*": each entry).
 _PATHS: tuple[tuple[str, ...], ...] = (
     ("manifest",),
@@ -52,7 +55,10 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     loaded = _load_with_base(path, seen=())
     for override in overrides:
         _lay_on_top(loaded, _parse_override(override))
-    return _validate(loaded, path)
+    config = _validate(loaded, path)
+    for arm in config.arms:
+        _resolve(config, arm, loaded.places)
+    return config
 
 
 def resolve_arm(config: Config, arm: str) -> Config:
@@ -63,17 +69,27 @@ def resolve_arm(config: Config, arm: str) -> Config:
     """
     if arm not in config.arms:
         raise ConfigError(f"there is no arm {arm!r}; there are: {', '.join(config.arms)}")
-    values = json.loads(config.model_dump_json())
-    chosen = values["arms"][arm]
-    loaded = _Loaded(values)
-    for key, value in chosen["set"].items():
-        place = f"arms.{arm}.set"
-        _lay_on_top(loaded, _nested(key, value, place))
+    return _resolve(config, arm, {})
+
+
+def _resolve(config: Config, arm: str, places: Mapping[Key, str]) -> Config:
+    loaded = _Loaded(json.loads(config.model_dump_json()))
+    chosen = loaded.values["arms"][arm]
+    for dotted, value in chosen["set"].items():
+        written = ("arms", arm, "set", dotted)
+        shortened = (written[:n] for n in range(len(written), 0, -1))
+        place = next((places[key] for key in shortened if key in places), f"arms.{arm}.set")
+        if dotted.split(".")[0] not in OF_ONE_ARM:
+            raise ConfigError(
+                f"{place}: arms.{arm}.set: {dotted}: holds for the whole experiment; an arm may "
+                f"set what begins with: {', '.join(OF_ONE_ARM)}"
+            )
+        _lay_on_top(loaded, _nested(dotted, value, place))
     loaded.values["heads"] = {name: loaded.values["heads"][name] for name in chosen["heads"]}
     loaded.values["arms"] = {arm: {**chosen, "set": {}}}
     loaded.values["baselines"] = {}
     loaded.values["evaluation"]["reference"] = None
-    return _validate(loaded, Path(f"arms.{arm}"))
+    return _validate(loaded, Path(f"arms.{arm}.set"))
 
 
 def dump_config(config: Config, folder: Path) -> str:
@@ -98,6 +114,8 @@ def _load_with_base(path: Path, seen: tuple[Path, ...]) -> _Loaded:
     base_path = path.parent / str(base)
     if base_path.resolve() in seen:
         raise ConfigError(f"{path}: base: {base} leads back to itself")
+    if not base_path.is_file():
+        raise ConfigError(f"{loaded.places['base',]}: base: there is no file {base_path}")
     below = _load_with_base(base_path, (*seen, path.resolve()))
     _lay_on_top(below, loaded)
     return below
@@ -137,48 +155,72 @@ def _change_path(values: Any, key: tuple[str, ...], change: Callable[[str], str]
             values[name] = change(values[name])
 
 
-def _plain(node: yaml.Node, key: Key, places: dict[Key, str], path: Path) -> Any:
-    places[key] = f"{path}:{node.start_mark.line + 1}"
+def _plain(
+    node: yaml.Node, key: Key, places: dict[Key, str], path: Path, above: tuple[int, ...] = ()
+) -> Any:
+    """Plain values of a YAML node; notes where each key was written."""
+    place = places[key] = f"{path}:{node.start_mark.line + 1}"
+    if id(node) in above:
+        raise ConfigError(f"{place}: an anchor that holds itself")
+    above = (*above, id(node))
     if isinstance(node, yaml.MappingNode):
         values: dict[str, Any] = {}
         for key_node, value_node in node.value:
             name = str(key_node.value)
-            place = f"{path}:{key_node.start_mark.line + 1}"
+            here = f"{path}:{key_node.start_mark.line + 1}"
             if name in values:
                 where = ".".join(str(part) for part in (*key, name))
-                raise ConfigError(f"{place}: {where}: is given twice; keep one")
-            values[name] = _plain(value_node, (*key, name), places, path)
-            places[(*key, name)] = place
+                raise ConfigError(f"{here}: {where}: is given twice; keep one")
+            values[name] = _plain(value_node, (*key, name), places, path, above)
+            places[(*key, name)] = here
         return values
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, (*key, i), places, path) for i, item in enumerate(node.value)]
-    return yaml.safe_load(yaml.serialize(node))
+        return [_plain(item, (*key, i), places, path, above) for i, item in enumerate(node.value)]
+    try:
+        return yaml.SafeLoader("").construct_document(node)
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{place}: not a value of YAML: {node.value!r}") from error
 
 
 def _lay_on_top(below: _Loaded, above: _Loaded) -> None:
+    for key in _replaced(below.values, above.values, ()):
+        for place in [place for place in below.places if place[: len(key)] == key]:
+            del below.places[place]
     below.values = _merged(below.values, above.values)
     below.places.update(above.places)
 
 
-def _merged(below: Any, above: Any) -> Any:
+def _replaced(below: Any, above: Any, key: Key) -> Iterator[Key]:
+    """The keys at which nothing of the value below is left."""
+    if _replaces(below, above):
+        yield key
+        return
+    for name, value in above.items():
+        if name in below:
+            yield from _replaced(below[name], value, (*key, name))
+
+
+def _replaces(below: Any, above: Any) -> bool:
     if not isinstance(below, dict) or not isinstance(above, dict):
-        return above
+        return True
     # A group of another kind is another thing: nothing of the old one holds for it.
-    if "kind" in above and above["kind"] != below.get("kind"):
+    return "kind" in above and above["kind"] != below.get("kind")
+
+
+def _merged(below: Any, above: Any) -> Any:
+    if _replaces(below, above):
         return above
     return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
 
 
 def _parse_override(text: str) -> _Loaded:
     key, separator, value = text.partition("=")
-    if not separator or not key.strip():
+    if not separator or not all(part.strip() for part in key.split(".")):
         raise ConfigError(f"--set {text}: write it as key=value, such as training.epochs=20")
     try:
         parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {text}: the value is not YAML") from error
-    if isinstance(parsed, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?e[-+]?\d+", parsed, re.I):
-        parsed = float(parsed)  # YAML 1.1 reads 1e-3 as text
     return _nested(key.strip(), parsed, "--set")
 
 
@@ -194,89 +236,4 @@ def _validate(loaded: _Loaded, path: Path) -> Config:
     try:
         return Config.model_validate(loaded.values)
     except ValidationError as error:
-        lines = [
-            _explain(fault, loaded, path)
-            for fault in error.errors(include_url=False, include_context=True)
-        ]
-        raise ConfigError("\n".join(lines)) from error
-
-
-def _explain(fault: Any, loaded: _Loaded, path: Path) -> str:
-    key = _without_tags(fault["loc"], loaded.values)
-    place = next(
-        (loaded.places[key[:n]] for n in range(len(key), 0, -1) if key[:n] in loaded.places),
-        f"{path}:1",
-    )
-    dotted = ".".join(str(part) for part in key)
-    prefix = f"{place}: {dotted}: " if dotted else f"{place}: "
-    got = repr(fault["input"]) if not isinstance(fault["input"], dict) else "a group of keys"
-    kind = fault["type"]
-    if kind == "extra_forbidden":
-        siblings = _allowed_at(fault["loc"][:-1])
-        return f"{prefix}no such key; allowed: {', '.join(siblings)}{_guess(key[-1], siblings)}"
-    if kind == "missing":
-        return f"{prefix}is missing"
-    if kind == "value_error":
-        return f"{prefix}{fault['ctx']['error']}"
-    if kind in ("literal_error", "union_tag_invalid"):
-        context = fault["ctx"]
-        allowed = context.get("expected") or context.get("expected_tags")
-        if kind == "union_tag_invalid":
-            got, prefix = repr(context["tag"]), f"{prefix}kind: "
-        names = re.findall(r"'([^']+)'", allowed)
-        guess = _guess(got.strip("'"), names)
-        return f"{prefix}not allowed (got {got}); allowed: {allowed}{guess}"
-    message = fault["msg"][0].lower() + fault["msg"][1:]
-    return f"{prefix}{message} (got {got})"
-
-
-def _without_tags(location: Iterable[str | int], values: Any) -> Key:
-    """Pydantic adds the tag of a union to the place; the file does not have it."""
-    key: list[str | int] = []
-    *parents, last = location or ("",)
-    for part in parents:
-        in_dict = isinstance(values, dict) and part in values
-        in_list = isinstance(values, list) and isinstance(part, int) and part < len(values)
-        if in_dict or in_list:
-            values = values[part]
-            key.append(part)
-    is_tag = isinstance(values, dict) and values.get("kind") == last and last not in values
-    return tuple(key) if is_tag or last == "" else (*key, last)
-
-
-def _allowed_at(location: Iterable[str | int]) -> list[str]:
-    """The keys of the model that lies at a place in the configuration."""
-    annotation: Any = Config
-    for part in location:
-        annotation = _step_into(annotation, part)
-    models = list(_models(annotation))
-    return list(models[0].model_fields) if len(models) == 1 else []
-
-
-def _step_into(annotation: Any, part: str | int) -> Any:
-    """Follows one part of a place: a field, a key of a dict, an index, or a union's tag."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        found = annotation.model_fields.get(str(part))
-        return found.annotation if found else None
-    if get_origin(annotation) is dict:
-        return get_args(annotation)[1]
-    if get_origin(annotation) in (list, tuple):
-        return get_args(annotation)[0]
-    tagged = [model for model in _models(annotation) if part in _tags(model)]
-    return tagged[0] if tagged else None
-
-
-def _models(annotation: Any) -> Iterable[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _models(argument)
-
-
-def _tags(model: type[BaseModel]) -> tuple[Any, ...]:
-    return get_args(model.model_fields["kind"].annotation)
-
-
-def _guess(name: Any, names: Sequence[str]) -> str:
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+        raise ConfigError(explain(error, loaded.values, loaded.places, str(path))) from error

@@ -16,6 +16,7 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,7 +172,8 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             "nothing was lost, make room and give the same command again"
         ) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder itself may be what is wrong
+            aside.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -182,6 +184,25 @@ def write_text(path: Path, text: str) -> None:
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Writes a CSV file whole or not at all; numbers keep every bit they have."""
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a JSON file of a run.
+
+    Raises:
+        RunError: It is missing or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RunError(f"{path.parent.name}/{path.name} is missing; run its cell again") from None
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{path.parent.name}/{path.name} is damaged; delete it, and run its cell again"
+        ) from error
+    if not isinstance(content, dict):
+        raise RunError(f"{path.parent.name}/{path.name} is not one of ours; delete it")
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:

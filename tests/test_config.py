@@ -115,7 +115,7 @@ def test_unknown_name_is_told_with_those_that_there_are(
 
 
 def test_baseline_of_an_outline_is_refused(tmp_path: Path) -> None:
-    assert "nodule is no classification" in refusal(tmp_path, "baselines.diameter.task=nodule")
+    assert "'nodule' is no classification head" in refusal(tmp_path, "baselines.diameter.task=nodule")
 
 
 def test_volume_baseline_needs_an_arm_that_outlines(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_arm_and_baseline_must_not_share_a_name(tmp_path: Path) -> None:
     message = refusal(
         tmp_path, "baselines.joint={kind: lesion_column, task: malignancy, column: a}"
     )
-    assert "joint names an arm and a baseline" in message
+    assert "'joint' names an arm too" in message
 
 
 @pytest.mark.parametrize("name", ["Joint", "a b", "../x", "a.b", "-a"])

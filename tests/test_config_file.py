@@ -288,9 +288,10 @@ def test_arm_departs_where_it_says_and_nowhere_else(tmp_path: Path) -> None:
 
 
 def test_arm_departs_in_nested_and_in_dotted_form(tmp_path: Path) -> None:
-    overrides = ["arms.class-only.set.training.epochs=9", "arms.class-only.set.seed=4"]
+    overrides = ["arms.class-only.set.training.epochs=9", "arms.class-only.set={encoder.dropout: 0.5}"]
     arm = resolve_arm(load_config(write_config(tmp_path), overrides), "class-only")
-    assert (arm.training.epochs, arm.training.batch_size, arm.seed) == (9, 8, 4)
+    assert (arm.training.epochs, arm.training.batch_size) == (9, 8)
+    assert arm.encoder.dropout == 0.5
 
 
 def test_unknown_arm_is_told_with_those_that_there_are(tmp_path: Path) -> None:

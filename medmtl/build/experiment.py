@@ -8,13 +8,13 @@ import pandas as pd
 from medmtl.build.cell import lesion_strata, split_lesions, stratum_label
 from medmtl.build.data import build_loader, build_manifest, build_windows, run_path
 from medmtl.build.learning import build_tasks
-from medmtl.config import Config, LesionColumn, LogisticColumns, PredictedVolume
+from medmtl.config import Config, LesionColumn, LogisticColumns, PredictedVolume, PredictionTable
 from medmtl.config_file import dump_config, load_config, resolve_arm
 from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Manifest
 from medmtl.data.manifest_check import require_sound
 from medmtl.data.tasks import ClassificationTask
-from medmtl.errors import ConfigError, RunError, TrainingError
+from medmtl.errors import ConfigError, ManifestError, RunError, TrainingError
 from medmtl.evaluation.subgroups import Subgroup
 from medmtl.experiment.baselines import (
     ColumnScores,
@@ -26,7 +26,7 @@ from medmtl.experiment.baselines import (
 from medmtl.experiment.cross_validation import CrossValidation, EvaluationSettings
 from medmtl.experiment.folds import assign_folds, read_folds, require_both_classes
 from medmtl.experiment.plan import make_plan
-from medmtl.run_folder import SEGMENTATION_COLUMNS, RunFolder
+from medmtl.run_folder import RunFolder
 
 
 def build_cross_validation(config: Config) -> CrossValidation:
@@ -39,7 +39,11 @@ def build_cross_validation(config: Config) -> CrossValidation:
     """
     everything = build_manifest(config)
     require_sound(everything)
-    return _assemble(config, everything.included(), RunFolder(run_path(config)))
+    manifest = everything.included()
+    _require_positions(manifest)
+    folds = build_folds(config, manifest)
+    _require_classes(config, manifest, folds)
+    return _assemble(config, manifest, RunFolder(run_path(config)), folds)
 
 
 def build_from_run(path: Path) -> CrossValidation:
@@ -52,19 +56,27 @@ def build_from_run(path: Path) -> CrossValidation:
     if not run.config.is_file():
         raise RunError(f"{path}: not a run, it has no config.yaml; give the folder of a run")
     config = load_config(run.config)
-    return _assemble(config, build_manifest(config).included(), run)
+    folds = pd.read_csv(run.folds, dtype={"patient_id": str})
+    manifest = build_manifest(config).included()
+    known = set(folds["patient_id"])
+    new = {scan.patient_id for scan in manifest.scans} - known
+    if new:
+        raise RunError(
+            f"{run.path.name}: {len(new)} patients of the manifest are in no fold of this run "
+            f"({', '.join(sorted(new)[:5])}); it was begun with another manifest"
+        )
+    return _assemble(config, manifest, run, folds)
 
 
-def _assemble(config: Config, manifest: Manifest, run: RunFolder) -> CrossValidation:
+def _assemble(
+    config: Config, manifest: Manifest, run: RunFolder, folds: pd.DataFrame
+) -> CrossValidation:
     tasks = build_tasks(config, manifest.card)
     arms = [resolve_arm(config, arm) for arm in config.arms]
     for arm in arms:
         build_windows(arm)
     _require_columns(config, manifest)
-    folds = build_folds(config, manifest)
-    count = int(folds["fold"].nunique())
-    plan = make_plan(list(config.arms), 1, count, config.seed)
-    _require_classes(config, manifest, folds)
+    plan = make_plan(list(config.arms), 1, int(folds["fold"].nunique()), config.seed)
     return CrossValidation(
         run=run,
         plan=plan,
@@ -99,13 +111,29 @@ def build_folds(config: Config, manifest: Manifest) -> pd.DataFrame:
     if strata.empty:
         raise ConfigError(f"{manifest.card.name} has no lesion that is not excluded")
     if config.folds.table is not None:
-        return read_folds(config.folds.table, strata["patient_id"].unique())
+        folds = read_folds(config.folds.table, strata["patient_id"].unique())
+        if folds["repeat"].nunique() > 1:
+            raise ConfigError(
+                f"folds.table: {config.folds.table.name} holds several repeats; give a table with "
+                "one of them, and each repeat an experiment of its own"
+            )
+        return folds.assign(repeat=0)
     return assign_folds(strata, count=config.folds.count, repeat=0, seed=config.seed)
 
 
 def _loaders(arms: list[Config], manifest: Manifest) -> list[CaseLoader]:
     by_spacing = {arm.spacing_mm: build_loader(arm, manifest) for arm in arms}
     return list(by_spacing.values())
+
+
+def _require_positions(manifest: Manifest) -> None:
+    lost = [lesion for lesion in manifest.lesions if lesion.position_mm is None]
+    if lost:
+        raise ManifestError(
+            f"lesions.csv: {len(lost)} lesions have no position (first: row {lost[0].row}, "
+            f"{lost[0].lesion_id}), so there is no window to cut; fill them in, or exclude them "
+            "in card.yaml with a reason"
+        )
 
 
 def _require_classes(config: Config, manifest: Manifest, folds: pd.DataFrame) -> None:
@@ -149,11 +177,13 @@ def _require_columns(config: Config, manifest: Manifest) -> None:
             columns = [baseline.column]
         elif isinstance(baseline, LogisticColumns):
             columns = list(baseline.columns)
+        elif isinstance(baseline, PredictionTable) and not baseline.path.is_file():
+            raise ConfigError(f"baselines.{name}.path: there is no file {baseline.path.name}")
         for column in set(columns) - known:
             raise ConfigError(_unknown(f"baselines.{name}", column, known))
     for name, group in config.evaluation.subgroups.items():
-        if group.column not in known | set(SEGMENTATION_COLUMNS):
-            allowed = known | {"slices_beyond", "reference_volume_ml"}
+        allowed = known | {"slices_beyond", "reference_volume_ml"}
+        if group.column not in allowed:
             raise ConfigError(_unknown(f"evaluation.subgroups.{name}", group.column, allowed))
     label = stratum_label(config)
     if label is not None and label not in manifest.card.labels:

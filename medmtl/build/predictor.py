@@ -39,6 +39,8 @@ def build_prediction(path: Path, manifest_path: Path, arms: Sequence[str]) -> Pr
         raise RunError(f"{path}: not a run, it has no config.yaml; give the folder of a run")
     config = load_config(run.config)
     chosen = list(arms) or [name for name, arm in config.arms.items() if arm.input == "image"]
+    if not chosen:
+        raise ConfigError("every arm of this run is a control; name one with --arm")
     for name in chosen:
         if name not in config.arms:
             raise ConfigError(f"--arm {name}: not in this run; allowed: {', '.join(config.arms)}")

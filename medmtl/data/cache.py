@@ -13,6 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -206,4 +207,5 @@ def _write_aside(target: Path, write: Callable[[Path], Any]) -> None:
         if aside.is_dir():
             shutil.rmtree(aside, ignore_errors=True)
         else:
-            aside.unlink(missing_ok=True)
+            with suppress(OSError):  # the folder itself may be what is wrong
+                aside.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """What one prediction is worth: the AUC of scores, the overlap and surface of a mask."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,17 +165,19 @@ def _surface_scores(
     found = torch.from_numpy(np.pad(predicted[box], 1))[None, None]
     drawn = torch.from_numpy(np.pad(reference[box], 1))[None, None]
     spacing = [float(step) for step in spacing_mm]
-    nsd = compute_surface_dice(
-        found,
-        drawn,
-        class_thresholds=[float(tolerance_mm)],
-        include_background=True,
-        spacing=spacing,
-        use_subvoxels=True,
-    )
-    hd95 = compute_hausdorff_distance(
-        found, drawn, include_background=True, percentile=95, spacing=spacing
-    )
+    with warnings.catch_warnings():  # MONAI's notes to itself, with paths, would fill the logs
+        warnings.simplefilter("ignore", FutureWarning)
+        nsd = compute_surface_dice(
+            found,
+            drawn,
+            class_thresholds=[float(tolerance_mm)],
+            include_background=True,
+            spacing=spacing,
+            use_subvoxels=True,
+        )
+        hd95 = compute_hausdorff_distance(
+            found, drawn, include_background=True, percentile=95, spacing=spacing
+        )
     return float(nsd.item()), float(hd95.item())
 
 

@@ -1,6 +1,5 @@
 """A cross-validation from its plan to its numbers: freeze, prepare, run the cells, evaluate."""
 
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from medmtl.data.cache import CachedCase
 from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Manifest
 from medmtl.data.tasks import ClassificationTask
+from medmtl.errors import RunError
 from medmtl.evaluation.subgroups import Subgroup
 from medmtl.evaluation.summary import summarize
 from medmtl.experiment.baselines import Cohort, Scores, baseline_rows, lesion_table
@@ -23,7 +23,7 @@ from medmtl.experiment.engines.local import run_cells
 from medmtl.experiment.gather import gather
 from medmtl.experiment.plan import Cell, freeze_plan
 from medmtl.experiment.provenance import describe_provenance
-from medmtl.run_folder import RunFolder, write_json, write_table
+from medmtl.run_folder import RunFolder, read_json, write_json, write_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,10 +136,26 @@ class CrossValidation:
                 if scan.scan_id in cases
             ]
         require_no_leak(entries)
-        write_table(self.run.contents, pd.DataFrame([vars(entry) for entry in entries]))
-        provenance = describe_provenance(self.manifest, entries, self.config_text)
+        self._freeze_contents(pd.DataFrame([vars(entry) for entry in entries]))
         if not self.run.provenance.is_file():
+            provenance = describe_provenance(self.manifest, entries, self.config_text)
             write_json(self.run.provenance, provenance)
+
+    def _freeze_contents(self, contents: pd.DataFrame) -> None:
+        """Ties the run to its images: trained on others, its cells would not belong together."""
+        if not self.run.contents.is_file():
+            write_table(self.run.contents, contents)
+            return
+        frozen = pd.read_csv(self.run.contents, dtype=str)
+        before = dict(zip(frozen["scan_id"], frozen["content_hash"], strict=True))
+        now = dict(zip(contents["scan_id"], contents["content_hash"], strict=True))
+        other = sorted(scan for scan in before | now if before.get(scan) != now.get(scan))
+        if other:
+            raise RunError(
+                f"the run {self.run.path.name} was begun with other images: {len(other)} scans are "
+                f"new, gone or changed ({', '.join(other[:5])}); put them back, or give the "
+                "experiment another name"
+            )
 
     def _open_cases(self, loader: CaseLoader) -> dict[str, CachedCase]:
         from rich.progress import Progress
@@ -176,7 +192,7 @@ class CrossValidation:
     def _thresholds(self) -> pd.DataFrame:
         rows = []
         for cell in self.plan:
-            done = json.loads(self.run.cell(cell.cell_id).done.read_text(encoding="utf-8"))
+            done = read_json(self.run.cell(cell.cell_id).done)
             for task, values in done["calibration"].items():
                 if "threshold" in values:
                     rows.append(

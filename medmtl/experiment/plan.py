@@ -89,7 +89,7 @@ def read_plan(path: Path) -> list[Cell]:
             Cell(str(cell_id), str(arm), int(repeat), int(fold), int(seed))
             for cell_id, arm, repeat, fold, seed in table[columns].itertuples(index=False)
         ]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise RunError(
             f"{path.parent.name} has no {path.name}; it is not a run, or was never started"
         ) from None

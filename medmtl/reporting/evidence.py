@@ -1,6 +1,5 @@
 """Reads what a finished run holds, and refuses one that is incomplete or has a leak."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 from medmtl.data.audit import AuditEntry, require_no_leak
 from medmtl.errors import RunError
 from medmtl.reporting.description import ExperimentDescription
-from medmtl.run_folder import RunFolder
+from medmtl.run_folder import RunFolder, read_json
 
 NAME_COLUMNS = [
     "arm", "cell", "patient_id", "scan_id", "lesion_id", "series_id", "content_hash", "task",
@@ -83,13 +82,13 @@ def read_evidence(run: RunFolder, description: ExperimentDescription) -> Evidenc
         LeakageError: The folds share a patient, a series or an image.
     """
     evidence = Evidence(
-        summary=_json(run, run.summary),
+        summary=read_json(run.summary),
         out_of_fold=_table(run, run.out_of_fold),
         segmentation=_table(run, run.segmentation),
         folds=_table(run, run.folds),
         contents=_table(run, run.contents),
         cells=_cells(run),
-        provenance=_json(run, run.provenance),
+        provenance=read_json(run.provenance),
     )
     require_no_leak(
         AuditEntry(**{str(key): value for key, value in row.items()})
@@ -111,7 +110,10 @@ def _refuse_unknown_arms(evidence: Evidence, description: ExperimentDescription)
 
 def _cells(run: RunFolder) -> list[CellFacts]:
     cells = []
-    for row in _table(run, run.plan).to_dict("records"):
+    plan = _table(run, run.plan)
+    if not {"cell_id", "arm", "fold", "seed"} <= set(plan.columns):
+        raise _fault(run, run.plan, "is damaged (columns are missing)")
+    for row in plan.to_dict("records"):
         folder = run.cell(str(row["cell_id"]))
         cells.append(
             CellFacts(
@@ -119,23 +121,11 @@ def _cells(run: RunFolder) -> list[CellFacts]:
                 arm=str(row["arm"]),
                 fold=int(row["fold"]),
                 seed=int(row["seed"]),
-                done=_json(run, folder.done),
+                done=read_json(folder.done),
                 epochs=_table(run, folder.epochs, only_numbers=True),
             )
         )
     return cells
-
-
-def _json(run: RunFolder, path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise _fault(run, path, "is missing") from None
-    except ValueError as error:
-        raise _fault(run, path, f"is damaged ({error})") from error
-    if not isinstance(content, dict):
-        raise _fault(run, path, "is damaged (no mapping)")
-    return content
 
 
 def _table(run: RunFolder, path: Path, *, only_numbers: bool = False) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 Nothing is typed by hand: the command that makes a run rewrites the pages.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 from medmtl.errors import RunError
 from medmtl.reporting.description import ExperimentDescription
-from medmtl.run_folder import RunFolder, write_text
+from medmtl.run_folder import RunFolder, read_json, write_text
 
 BEGIN, END = "<!-- results: {name} -->", "<!-- end of results: {name} -->"
 NONE = "–"
@@ -41,8 +40,8 @@ def publish_results(
     Raises:
         RunError: A page lacks the marks.
     """
-    summary = json.loads(run.summary.read_text(encoding="utf-8"))
-    provenance = json.loads(run.provenance.read_text(encoding="utf-8"))
+    summary = read_json(run.summary)
+    provenance = read_json(run.provenance)
     tables.mkdir(parents=True, exist_ok=True)
     for path in (run.out_of_fold, run.segmentation, run.summary, run.folds, run.provenance):
         shutil.copyfile(path, tables / path.name)
