@@ -55,8 +55,8 @@ def import_own(
 @manifests.command("check")
 def check(manifest: Annotated[Path, typer.Argument(help="Folder of the manifest.")]) -> None:
     """Open every file and list all faults at once."""
-    from medmtl.data.manifest import read_manifest
     from medmtl.data.manifest_check import check_manifest
+    from medmtl.data.manifest_files import read_manifest
 
     read = read_manifest(manifest)
     faults = check_manifest(read)

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from medmtl.data.geometry import voxel_to_world
-from medmtl.data.manifest import DataCard, Label, Lesion, Manifest, Scan, write_manifest
+from medmtl.data.manifest import DataCard, Label, Lesion, Manifest, Scan
+from medmtl.data.manifest_files import write_manifest
 
 ORIENTATIONS = ("LPS", "RAS", "LPS", "PIR")
 STRUCTURES = {"right_side": 1, "left_side": 2}

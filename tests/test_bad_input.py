@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medmtl.data.manifest import Manifest, read_manifest, write_manifest
+from medmtl.data.manifest import Manifest
+from medmtl.data.manifest_files import read_manifest, write_manifest
 from tests.small_experiment import (
     CONFIG,
     Answer,

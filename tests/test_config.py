@@ -115,7 +115,9 @@ def test_unknown_name_is_told_with_those_that_there_are(
 
 
 def test_baseline_of_an_outline_is_refused(tmp_path: Path) -> None:
-    assert "'nodule' is no classification head" in refusal(tmp_path, "baselines.diameter.task=nodule")
+    assert "'nodule' is no classification head" in refusal(
+        tmp_path, "baselines.diameter.task=nodule"
+    )
 
 
 def test_volume_baseline_needs_an_arm_that_outlines(tmp_path: Path) -> None:

@@ -288,7 +288,10 @@ def test_arm_departs_where_it_says_and_nowhere_else(tmp_path: Path) -> None:
 
 
 def test_arm_departs_in_nested_and_in_dotted_form(tmp_path: Path) -> None:
-    overrides = ["arms.class-only.set.training.epochs=9", "arms.class-only.set={encoder.dropout: 0.5}"]
+    overrides = [
+        "arms.class-only.set.training.epochs=9",
+        "arms.class-only.set={encoder.dropout: 0.5}",
+    ]
     arm = resolve_arm(load_config(write_config(tmp_path), overrides), "class-only")
     assert (arm.training.epochs, arm.training.batch_size) == (9, 8)
     assert arm.encoder.dropout == 0.5

@@ -8,7 +8,8 @@ from medmtl.data.cache import CachedCase, CaseCache
 from medmtl.data.cases import CaseLoader
 from medmtl.data.dataset import InputView, LesionDataset, WindowShape
 from medmtl.data.intensity import IntensityAugmentation, IntensityWindow
-from medmtl.data.manifest import Lesion, Manifest, read_manifest
+from medmtl.data.manifest import Lesion, Manifest
+from medmtl.data.manifest_files import read_manifest
 from medmtl.data.placement import SpatialAugmentation
 from medmtl.data.tasks import Task
 from medmtl.errors import ConfigError

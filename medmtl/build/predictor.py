@@ -11,8 +11,9 @@ from medmtl.build.learning import build_model, build_tasks
 from medmtl.config import Config
 from medmtl.config_file import load_config, resolve_arm
 from medmtl.data.dataset import LesionDataset
-from medmtl.data.manifest import Manifest, read_manifest
+from medmtl.data.manifest import Manifest
 from medmtl.data.manifest_check import require_sound
+from medmtl.data.manifest_files import read_manifest
 from medmtl.errors import ConfigError, RunError
 from medmtl.experiment.plan import Cell, read_plan
 from medmtl.inference.ensemble import ArmEnsemble, Prediction, load_weights

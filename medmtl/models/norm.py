@@ -21,9 +21,7 @@ class WindowBatchNorm(nn.Module):
 
     def __init__(self, norm: nn.BatchNorm3d, windows: Sequence[str]) -> None:
         super().__init__()
-        self.norms = nn.ModuleDict(
-            {f"window_{window}": copy.deepcopy(norm) for window in windows}
-        )
+        self.norms = nn.ModuleDict({f"window_{window}": copy.deepcopy(norm) for window in windows})
         self.window = windows[0]
 
     def forward(

@@ -6,13 +6,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from medmtl.data.manifest import (
-    Exclusion,
-    Manifest,
-    parse_card,
-    read_manifest,
-    write_manifest,
-)
+from medmtl.data.manifest import Exclusion, Manifest
+from medmtl.data.manifest_files import parse_card, read_manifest, write_manifest
 from medmtl.errors import ManifestError
 from tests.synthetic import write_cohort
 

@@ -12,7 +12,8 @@ import torch
 from medmtl.build.cell import build_cell
 from medmtl.build.experiment import build_cross_validation
 from medmtl.config_file import load_config
-from medmtl.data.manifest import Lesion, read_manifest, write_manifest
+from medmtl.data.manifest import Lesion
+from medmtl.data.manifest_files import read_manifest, write_manifest
 from medmtl.errors import LeakageError, MedmtlError, RunError
 from medmtl.experiment import cell as cell_module
 from medmtl.experiment.cell import CellJob, slices_beyond

@@ -18,15 +18,8 @@ from pathlib import Path
 from medmtl.data.adapters.folder_card import UserCard, read_user_card, write_template_card
 from medmtl.data.adapters.table import Row, read_rows, without_ending
 from medmtl.data.faults import refuse_faults
-from medmtl.data.manifest import (
-    POSITION_COLUMNS,
-    DataCard,
-    Label,
-    Lesion,
-    Manifest,
-    Scan,
-    write_manifest,
-)
+from medmtl.data.manifest import DataCard, Label, Lesion, Manifest, Scan
+from medmtl.data.manifest_files import POSITION_COLUMNS, write_manifest
 from medmtl.errors import ManifestError
 
 LPS_COLUMNS = ["x_lps_mm", "y_lps_mm", "z_lps_mm"]

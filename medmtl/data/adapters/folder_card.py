@@ -9,7 +9,8 @@ from typing import Any
 import yaml
 
 from medmtl.data.adapters.table import Row
-from medmtl.data.manifest import DataCard, parse_card, read_card_yaml
+from medmtl.data.manifest import DataCard
+from medmtl.data.manifest_files import parse_card, read_card_yaml
 from medmtl.errors import ManifestError
 from medmtl.run_folder import write_text
 

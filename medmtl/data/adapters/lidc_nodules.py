@@ -9,7 +9,8 @@ from medmtl.data.adapters.table import Row, read_rows, without_ending
 from medmtl.data.faults import refuse_faults
 from medmtl.data.file_check import OUTSIDE_MM
 from medmtl.data.geometry import distance_outside_mm
-from medmtl.data.manifest import DataCard, Exclusion, Label, Lesion, Manifest, Scan, write_manifest
+from medmtl.data.manifest import DataCard, Exclusion, Label, Lesion, Manifest, Scan
+from medmtl.data.manifest_files import write_manifest
 from medmtl.data.reading import read_volume
 from medmtl.errors import ScanError
 

@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from medmtl.data.adapters.folder import import_folder
-from medmtl.data.manifest import read_manifest
 from medmtl.data.manifest_check import check_manifest
+from medmtl.data.manifest_files import read_manifest
 from medmtl.errors import ManifestError
 from tests.synthetic import STRUCTURES, write_cohort
 

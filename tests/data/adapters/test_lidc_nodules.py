@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 
 from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
-from medmtl.data.manifest import read_manifest
 from medmtl.data.manifest_check import check_manifest
+from medmtl.data.manifest_files import read_manifest
 from medmtl.errors import ManifestError
 from tests.synthetic import nodules, write_lidc_nodules
 
