@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer._click.exceptions import ClickException  # typer's own copy; it has no public name
 
-from medmtl.errors import MedmtlError
+from medmtl.errors import ManifestError, MedmtlError
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -171,7 +171,12 @@ def _tell_imported(manifest: object, out: Path) -> None:
     from medmtl.data.manifest_check import require_sound
 
     assert isinstance(manifest, Manifest)
-    require_sound(manifest)
+    try:
+        require_sound(manifest)
+    except ManifestError as error:
+        raise ManifestError(
+            f"{error}\nthe manifest was written to {out}, but must be mended before it is used"
+        ) from None
     print(f"{_size(manifest)}\nmanifest: {out}")
 
 

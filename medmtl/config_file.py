@@ -106,6 +106,23 @@ def dump_config(config: Config, folder: Path) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
+def binding_part(text: str) -> str:
+    """What of a dumped configuration trained models depend on.
+
+    Workers, cache, baselines, titles and the evaluation's bootstrap may change while a run goes on
+    or after it; whatever a cell is trained or scored with may not.
+    """
+    values = yaml.safe_load(text)
+    for key in ("engine", "cache", "baselines", "question"):
+        values.pop(key, None)
+    for key in ("bootstrap_samples", "reference", "subgroups"):
+        values["evaluation"].pop(key, None)
+    for arm in values["arms"].values():
+        arm.pop("title", None)
+        arm.pop("caution", None)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
 def _load_with_base(path: Path, seen: tuple[Path, ...]) -> _Loaded:
     loaded = _load_file(path)
     base = loaded.values.pop("base", None)

@@ -9,7 +9,7 @@ import torch
 from medmtl.build.data import build_dataset, build_intensity, build_loader, build_manifest
 from medmtl.build.learning import build_losses, build_model, build_tasks, build_training
 from medmtl.config import Config
-from medmtl.config_file import dump_config, load_config, resolve_arm
+from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
 from medmtl.data.cache import CachedCase
 from medmtl.data.manifest import Lesion, Manifest
 from medmtl.errors import RunError
@@ -69,7 +69,7 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
             nsd_tolerance_mm=config.evaluation.nsd_tolerance_mm,
             segmenter=lambda models, task: build_segmenter(config, models, task),
         ),
-        fingerprint=_fingerprint(dump_config(config, run.path), parts, cases),
+        fingerprint=_fingerprint(binding_part(dump_config(config, run.path)), parts, cases),
     )
 
 

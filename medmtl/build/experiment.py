@@ -9,7 +9,7 @@ from medmtl.build.cell import lesion_strata, split_lesions, stratum_label
 from medmtl.build.data import build_loader, build_manifest, build_windows, run_path
 from medmtl.build.learning import build_tasks
 from medmtl.config import Config, LesionColumn, LogisticColumns, PredictedVolume, PredictionTable
-from medmtl.config_file import dump_config, load_config, resolve_arm
+from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
 from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Manifest
 from medmtl.data.manifest_check import require_sound
@@ -82,6 +82,7 @@ def _assemble(
         plan=plan,
         folds=folds,
         config_text=dump_config(config, run.path),
+        binding=binding_part,
         manifest=manifest,
         loaders=_loaders(arms, manifest),
         baselines=lambda segmentation: _baselines(config, tasks, segmentation),

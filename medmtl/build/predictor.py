@@ -14,7 +14,7 @@ from medmtl.data.dataset import LesionDataset
 from medmtl.data.manifest import Manifest
 from medmtl.data.manifest_check import require_sound
 from medmtl.data.manifest_files import read_manifest
-from medmtl.errors import ConfigError, RunError
+from medmtl.errors import ConfigError, ManifestError, RunError
 from medmtl.experiment.plan import Cell, read_plan
 from medmtl.inference.ensemble import ArmEnsemble, Prediction, load_weights
 from medmtl.run_folder import RunFolder
@@ -47,6 +47,13 @@ def build_prediction(path: Path, manifest_path: Path, arms: Sequence[str]) -> Pr
             raise ConfigError(f"--arm {name}: not in this run; allowed: {', '.join(config.arms)}")
     blind = read_manifest(manifest_path, blind=True)
     require_sound(blind)
+    lost = [lesion for lesion in blind.included().lesions if lesion.position_mm is None]
+    if lost or not blind.included().lesions:
+        raise ManifestError(
+            f"{blind.card.name}: {len(lost)} of {len(blind.included().lesions)} lesions have no "
+            "position; a prediction is made of a lesion at a position: add x_mm, y_mm and z_mm, or "
+            "exclude the lesion in card.yaml with a reason"
+        )
     plan = read_plan(run.plan)
     return Prediction(
         arms=[_arm(run, resolve_arm(config, name), plan, blind.included()) for name in chosen],

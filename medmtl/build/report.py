@@ -47,7 +47,7 @@ def describe_experiment(config: Config) -> ExperimentDescription:
         baselines={name: each.title or name for name, each in config.baselines.items()},
         reference=config.evaluation.reference,
         subgroups={name: each.title or name for name, each in config.evaluation.subgroups.items()},
-        command="medmtl cross-validate config.yaml",
+        command="medmtl cross-validate config.yaml (the file of that name in this run's folder)",
         nsd_tolerance_mm=config.evaluation.nsd_tolerance_mm,
         inner_fraction=config.folds.inner_fraction,
         sensitivity=config.evaluation.sensitivity,

@@ -109,6 +109,16 @@ def _check_lesion(manifest: Manifest, lesion: Lesion, image: Volume) -> Iterator
         return
     voxels_mm = voxel_to_world(mask.affine, np.argwhere(mask.voxels))
     away_mm = np.linalg.norm(voxels_mm - lesion.position_mm, axis=1).min()
+    for other in manifest.lesions_of(lesion.scan_id):
+        if other.position_mm is None or other.lesion_id == lesion.lesion_id:
+            continue
+        other_mm = np.linalg.norm(voxels_mm - other.position_mm, axis=1).min()
+        if other_mm < mask.spacing_mm[0] and away_mm > max(mask.spacing_mm):
+            yield lesion_fault(
+                lesion,
+                f"{lesion.mask}: the mask lies at the position of {other.lesion_id}, and "
+                f"{away_mm:.1f} mm from its own; were two masks swapped?",
+            )
     if away_mm > (lesion.diameter_mm or 0.0) + MASK_SLACK_MM:
         yield lesion_fault(
             lesion,

@@ -15,6 +15,7 @@ may well be in the image.
 
 import csv
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -101,6 +102,18 @@ def parse_card(content: object, *, file: str) -> DataCard:
             for fault in error.errors()
         ]
         raise ManifestError("\n".join(faults)) from error
+
+
+def keep_exclusions(manifest: Manifest) -> Manifest:
+    """Takes over what was excluded by hand in the manifest that is being written over."""
+    if not (manifest.folder / CARD).is_file():
+        return manifest
+    before = parse_card(read_card_yaml(manifest.folder / CARD), file=CARD).exclusions
+    own = {exclusion.id for exclusion in manifest.card.exclusions}
+    ids = {scan.scan_id for scan in manifest.scans} | {each.lesion_id for each in manifest.lesions}
+    kept = [each for each in before if each.id in ids and each.id not in own]
+    exclusions = [*manifest.card.exclusions, *kept]
+    return replace(manifest, card=manifest.card.model_copy(update={"exclusions": exclusions}))
 
 
 def write_manifest(manifest: Manifest) -> None:

@@ -45,6 +45,7 @@ class CrossValidation:
         plan: Its cells.
         folds: Who is tested where: repeat, patient_id, fold.
         config_text: The resolved configuration, as it is frozen.
+        binding: The part of such a text that a begun run is tied to.
         manifest: Without the excluded cases.
         loaders: One for each working grid that the arms use.
         labels: The class names of each label that an arm learns.
@@ -57,6 +58,7 @@ class CrossValidation:
     plan: Sequence[Cell]
     folds: pd.DataFrame
     config_text: str
+    binding: Callable[[str], str]
     manifest: Manifest
     loaders: Sequence[CaseLoader]
     baselines: Callable[[pd.DataFrame], Mapping[str, tuple[ClassificationTask, Scores]]]
@@ -67,7 +69,7 @@ class CrossValidation:
 
     def run_all(self) -> None:
         """Does everything that is not done yet; killed at any moment, the next call goes on."""
-        freeze_plan(self.run, self.plan, self.config_text, self.folds)
+        freeze_plan(self.run, self.plan, self.config_text, self.folds, self.binding)
         self._prepare()
         run_cells(
             [cell.cell_id for cell in self.plan],
@@ -111,7 +113,7 @@ class CrossValidation:
             reference_arm=self.evaluation.reference,
             bootstrap_samples=self.evaluation.bootstrap_samples,
             seed=self.evaluation.seed,
-            thresholds=self._thresholds(),
+            thresholds=self._thresholds(predictions),
             baselines=list(baselines),
         )
         write_table(self.run.out_of_fold, both.drop(columns="train_size", errors="ignore"))
@@ -189,7 +191,9 @@ class CrossValidation:
         ]
         return rows.assign(train_size=sizes)
 
-    def _thresholds(self) -> pd.DataFrame:
+    def _thresholds(self, predictions: pd.DataFrame) -> pd.DataFrame:
+        """The thresholds of binary tasks, which have one output each."""
+        outputs = dict(zip(predictions["task"], predictions["output"], strict=True))
         rows = []
         for cell in self.plan:
             done = read_json(self.run.cell(cell.cell_id).done)
@@ -199,8 +203,9 @@ class CrossValidation:
                         {
                             "arm": cell.arm,
                             "task": task,
+                            "output": outputs[task],
                             "fold": cell.fold,
                             "threshold": values["threshold"],
                         }
                     )
-        return pd.DataFrame(rows, columns=["arm", "task", "fold", "threshold"])
+        return pd.DataFrame(rows, columns=["arm", "task", "output", "fold", "threshold"])

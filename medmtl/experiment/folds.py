@@ -165,7 +165,8 @@ def require_both_classes(
     if faults:
         raise TrainingError(
             "a class has no lesion in:\n" + "\n".join(f"  {fault}" for fault in faults) + "\n"
-            f"set fewer folds (now {folds['fold'].nunique()}), another seed, or leave the task out"
+            f"set fewer folds.count (now {folds['fold'].nunique()}), folds.stratify_by this label, "
+            "a larger folds.inner_fraction, another seed, or leave the task out"
         )
 
 
@@ -193,6 +194,8 @@ def _by_stratum(lesions: pd.DataFrame) -> pd.DataFrame:
 def _read_text_table(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such file; give a CSV: patient_id, fold") from None
     except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name}: not a table of comma-separated values: {error}") from None
     missing = [name for name in ("patient_id", "fold") if name not in table.columns]

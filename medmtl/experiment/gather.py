@@ -41,7 +41,7 @@ def gather(run: RunFolder, cells: Sequence[Cell]) -> tuple[pd.DataFrame, pd.Data
     if unfinished:
         raise RunError(
             f"{len(unfinished)} of {len(cells)} cells are not finished: {_some(unfinished)}; "
-            "give the command that runs them again"
+            "'medmtl cross-validate' with the run's config.yaml goes on with them"
         )
     predictions = _concatenate(run, cells, lambda cell: cell.out_of_fold, OUT_OF_FOLD_COLUMNS)
     scores = _concatenate(run, cells, lambda cell: cell.segmentation, SEGMENTATION_COLUMNS)

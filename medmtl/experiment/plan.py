@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -101,7 +101,11 @@ def read_plan(path: Path) -> list[Cell]:
 
 
 def freeze_plan(
-    run: RunFolder, plan: Sequence[Cell], config_text: str, folds: pd.DataFrame
+    run: RunFolder,
+    plan: Sequence[Cell],
+    config_text: str,
+    folds: pd.DataFrame,
+    binding: Callable[[str], str] = str,
 ) -> None:
     """Ties the run folder to one plan, once and for all.
 
@@ -113,6 +117,7 @@ def freeze_plan(
         plan: All cells.
         config_text: The resolved configuration.
         folds: Who is in which fold.
+        binding: The part of a configuration that may not change; the rest is taken over.
 
     Raises:
         RunError: The folder belongs to another plan; nothing is written. Or the disk is full.
@@ -123,8 +128,11 @@ def freeze_plan(
         run.plan: _plan_text(plan),
     }
     present = {path: path.read_text(encoding="utf-8") for path in wanted if path.is_file()}
+    part = {run.config: binding}
     differences = [
-        line for path, text in present.items() for line in _differences(path, text, wanted[path])
+        line
+        for path, text in present.items()
+        for line in _differences(path, part.get(path, str)(text), part.get(path, str)(wanted[path]))
     ]
     if differences:
         shown = differences[:MOST_DIFFERENCES]
@@ -143,8 +151,9 @@ def freeze_plan(
             f"the run folder {run.path.name} has trained cells but no {absent[0].name}; "
             "put it back, or delete the folder"
         )
-    for path in absent:
-        write_text(path, wanted[path])
+    for path, text in wanted.items():
+        if present.get(path) != text:
+            write_text(path, text)
 
 
 def _plan_text(plan: Sequence[Cell]) -> str:

@@ -155,6 +155,10 @@ class Prediction:
             for scan in self.manifest.scans
             for number, lesion in enumerate(self.manifest.lesions_of(scan.scan_id), start=1)
         }
+        if (out / "predictions.csv").exists():
+            raise RunError(
+                f"{out.name} holds predictions already; name another folder, or delete it"
+            )
         rows = [row for arm in self.arms for row in arm.predict(out, values)]
         notes = self._notes()
         for row in rows:

@@ -121,12 +121,12 @@ def _comparison(
         name for name in description.in_order(differences) if not description.is_control(name)
     ]
     if not others:
-        return "It is the reference itself, and only controls were compared with it."
+        return f"“{description.title_of(main)}” is the reference, and only controls were compared."
     best = max(others, key=lambda name: _estimate_or_lowest(_difference(differences[name])))
     ranked = f"the strongest of the {len(others)} others" if len(others) > 1 else "the other"
     return (
-        f"It is the reference itself; {ranked}, “{description.title_of(best)}”, "
-        f"{_verdict(differences[best])}."
+        f"“{description.title_of(main)}” is the reference itself; {ranked}, "
+        f"“{description.title_of(best)}”, {_verdict(differences[best])}."
     )
 
 

@@ -19,7 +19,7 @@ from medmtl.data.adapters.folder_card import UserCard, read_user_card, write_tem
 from medmtl.data.adapters.table import Row, read_rows, without_ending
 from medmtl.data.faults import refuse_faults
 from medmtl.data.manifest import DataCard, Label, Lesion, Manifest, Scan
-from medmtl.data.manifest_files import POSITION_COLUMNS, write_manifest
+from medmtl.data.manifest_files import POSITION_COLUMNS, keep_exclusions, write_manifest
 from medmtl.errors import ManifestError
 
 LPS_COLUMNS = ["x_lps_mm", "y_lps_mm", "z_lps_mm"]
@@ -58,6 +58,7 @@ def import_folder(table: Path, out: Path, *, card: Path | None = None) -> Manife
     manifest = Manifest(
         folder=out.resolve(), card=user_card.card, scans=tuple(scans), lesions=tuple(lesions)
     )
+    manifest = keep_exclusions(manifest)
     write_manifest(manifest)
     return manifest
 

@@ -10,7 +10,7 @@ from medmtl.data.faults import refuse_faults
 from medmtl.data.file_check import OUTSIDE_MM
 from medmtl.data.geometry import distance_outside_mm
 from medmtl.data.manifest import DataCard, Exclusion, Label, Lesion, Manifest, Scan
-from medmtl.data.manifest_files import write_manifest
+from medmtl.data.manifest_files import keep_exclusions, write_manifest
 from medmtl.data.reading import read_volume
 from medmtl.errors import ScanError
 
@@ -71,6 +71,7 @@ def import_lidc_nodules(folder: Path, out: Path) -> Manifest:
     refuse_faults(folder.name, faults)
     card = _card(folder, out, exclusions, columns=rows[0].cells.keys())
     manifest = Manifest(folder=out.resolve(), card=card, scans=tuple(scans), lesions=tuple(lesions))
+    manifest = keep_exclusions(manifest)
     write_manifest(manifest)
     return manifest
 

@@ -82,7 +82,7 @@ def read_rows(path: Path, *, required: list[str], faults: list[str]) -> list[Row
         ManifestError: There is no such table, it has no rows, or it lacks columns.
     """
     if not path.is_file():
-        raise ManifestError(f"{path.name}: there is no such table in the folder {path.parent.name}")
+        raise ManifestError(f"{path}: there is no such file; give a CSV table")
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
