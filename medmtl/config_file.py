@@ -78,10 +78,11 @@ def _resolve(config: Config, arm: str, places: Mapping[Key, str]) -> Config:
     for dotted, value in chosen["set"].items():
         written = ("arms", arm, "set", dotted)
         shortened = (written[:n] for n in range(len(written), 0, -1))
-        place = next((places[key] for key in shortened if key in places), f"arms.{arm}.set")
+        found = [places[key] for key in shortened if key in places]
+        place = ": ".join([*found[:1], f"arms.{arm}.set"])
         if dotted.split(".")[0] not in OF_ONE_ARM:
             raise ConfigError(
-                f"{place}: arms.{arm}.set: {dotted}: holds for the whole experiment; an arm may "
+                f"{place}: {dotted}: holds for the whole experiment; an arm may "
                 f"set what begins with: {', '.join(OF_ONE_ARM)}"
             )
         _lay_on_top(loaded, _nested(dotted, value, place))

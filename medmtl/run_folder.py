@@ -186,6 +186,21 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_text(path, table.to_csv(index=False, lineterminator="\n"))
 
 
+def read_folds(run: RunFolder) -> pd.DataFrame:
+    """Reads who is tested where: repeat, patient_id, fold.
+
+    Raises:
+        RunError: The table is missing or damaged.
+    """
+    try:
+        table = pd.read_csv(run.folds, dtype={"patient_id": str}, keep_default_na=False)
+        return table[["repeat", "patient_id", "fold"]]
+    except FileNotFoundError:
+        raise RunError(f"{run.path.name} has no folds.csv; it was never started") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{run.path.name}/folds.csv is damaged; put it back") from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a JSON file of a run.
 

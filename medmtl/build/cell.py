@@ -18,7 +18,7 @@ from medmtl.experiment.folds import inner_split
 from medmtl.experiment.plan import Cell, read_plan
 from medmtl.inference.segment import LesionSegmenter
 from medmtl.models.multitask import MultiTaskModel
-from medmtl.run_folder import RunFolder
+from medmtl.run_folder import RunFolder, read_folds
 
 
 def build_cell(run: RunFolder, cell_id: str) -> CellJob:
@@ -36,7 +36,7 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
     manifest = build_manifest(config).included()
     tasks = build_tasks(config, manifest.card)
     loader = build_loader(config, manifest)
-    folds = pd.read_csv(run.folds, dtype={"patient_id": str})
+    folds = read_folds(run)
     # By the whole configuration: arms are paired, so they share the inner split too.
     parts = split_lesions(manifest, folds, cell, whole)
     needed = dict.fromkeys(lesion.scan_id for part in parts.values() for lesion in part)

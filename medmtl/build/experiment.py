@@ -12,9 +12,9 @@ from medmtl.config import Config, LesionColumn, LogisticColumns, PredictedVolume
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
 from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Manifest
-from medmtl.data.manifest_check import require_sound
+from medmtl.data.manifest_check import require_positions, require_sound
 from medmtl.data.tasks import ClassificationTask
-from medmtl.errors import ConfigError, ManifestError, RunError, TrainingError
+from medmtl.errors import ConfigError, RunError, TrainingError
 from medmtl.evaluation.subgroups import Subgroup
 from medmtl.experiment.baselines import (
     ColumnScores,
@@ -27,6 +27,7 @@ from medmtl.experiment.cross_validation import CrossValidation, EvaluationSettin
 from medmtl.experiment.folds import assign_folds, read_folds, require_both_classes
 from medmtl.experiment.plan import make_plan
 from medmtl.run_folder import RunFolder
+from medmtl.run_folder import read_folds as read_run_folds
 
 
 def build_cross_validation(config: Config) -> CrossValidation:
@@ -40,7 +41,9 @@ def build_cross_validation(config: Config) -> CrossValidation:
     everything = build_manifest(config)
     require_sound(everything)
     manifest = everything.included()
-    _require_positions(manifest)
+    require_positions(manifest)
+    build_tasks(config, manifest.card)
+    _require_columns(config, manifest)
     folds = build_folds(config, manifest)
     _require_classes(config, manifest, folds)
     return _assemble(config, manifest, RunFolder(run_path(config)), folds)
@@ -56,10 +59,11 @@ def build_from_run(path: Path) -> CrossValidation:
     if not run.config.is_file():
         raise RunError(f"{path}: not a run, it has no config.yaml; give the folder of a run")
     config = load_config(run.config)
-    folds = pd.read_csv(run.folds, dtype={"patient_id": str})
+    folds = read_run_folds(run)
     manifest = build_manifest(config).included()
     known = set(folds["patient_id"])
-    new = {scan.patient_id for scan in manifest.scans} - known
+    lesions = manifest.lesions  # a patient without one is in no fold
+    new = {manifest.scan(lesion.scan_id).patient_id for lesion in lesions} - known
     if new:
         raise RunError(
             f"{run.path.name}: {len(new)} patients of the manifest are in no fold of this run "
@@ -75,7 +79,6 @@ def _assemble(
     arms = [resolve_arm(config, arm) for arm in config.arms]
     for arm in arms:
         build_windows(arm)
-    _require_columns(config, manifest)
     plan = make_plan(list(config.arms), 1, int(folds["fold"].nunique()), config.seed)
     return CrossValidation(
         run=run,
@@ -125,16 +128,6 @@ def build_folds(config: Config, manifest: Manifest) -> pd.DataFrame:
 def _loaders(arms: list[Config], manifest: Manifest) -> list[CaseLoader]:
     by_spacing = {arm.spacing_mm: build_loader(arm, manifest) for arm in arms}
     return list(by_spacing.values())
-
-
-def _require_positions(manifest: Manifest) -> None:
-    lost = [lesion for lesion in manifest.lesions if lesion.position_mm is None]
-    if lost:
-        raise ManifestError(
-            f"lesions.csv: {len(lost)} lesions have no position (first: row {lost[0].row}, "
-            f"{lost[0].lesion_id}), so there is no window to cut; fill them in, or exclude them "
-            "in card.yaml with a reason"
-        )
 
 
 def _require_classes(config: Config, manifest: Manifest, folds: pd.DataFrame) -> None:

@@ -12,7 +12,7 @@ from medmtl.config import Config
 from medmtl.config_file import load_config, resolve_arm
 from medmtl.data.dataset import LesionDataset
 from medmtl.data.manifest import Manifest
-from medmtl.data.manifest_check import require_sound
+from medmtl.data.manifest_check import require_positions, require_sound
 from medmtl.data.manifest_files import read_manifest
 from medmtl.errors import ConfigError, ManifestError, RunError
 from medmtl.experiment.plan import Cell, read_plan
@@ -47,12 +47,11 @@ def build_prediction(path: Path, manifest_path: Path, arms: Sequence[str]) -> Pr
             raise ConfigError(f"--arm {name}: not in this run; allowed: {', '.join(config.arms)}")
     blind = read_manifest(manifest_path, blind=True)
     require_sound(blind)
-    lost = [lesion for lesion in blind.included().lesions if lesion.position_mm is None]
-    if lost or not blind.included().lesions:
+    require_positions(blind.included())
+    if not blind.included().lesions:
         raise ManifestError(
-            f"{blind.card.name}: {len(lost)} of {len(blind.included().lesions)} lesions have no "
-            "position; a prediction is made of a lesion at a position: add x_mm, y_mm and z_mm, or "
-            "exclude the lesion in card.yaml with a reason"
+            f"{blind.card.name}: has no lesion; a prediction is made of a lesion at a position: "
+            "add a row a lesion with x_mm, y_mm and z_mm"
         )
     plan = read_plan(run.plan)
     return Prediction(

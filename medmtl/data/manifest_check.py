@@ -57,6 +57,20 @@ def require_sound(manifest: Manifest, *, workers: int = 4) -> None:
     refuse_faults(manifest.card.name, check_manifest(manifest, workers=workers))
 
 
+def require_positions(manifest: Manifest) -> None:
+    """Refuses lesions without a position: there is no window to cut.
+
+    Raises:
+        ManifestError: Lists the first 20 and how many there are.
+    """
+    faults = [
+        lesion_fault(lesion, "has no position; fill it in, or exclude the lesion with a reason")
+        for lesion in manifest.lesions
+        if lesion.position_mm is None
+    ]
+    refuse_faults(manifest.card.name, faults)
+
+
 def _check_ids(manifest: Manifest) -> Iterator[Fault]:
     unsafe = "is not safe as a file name: use letters, digits, '.', '_', '-', no '.' in front"
     scan_counts = Counter(scan.scan_id for scan in manifest.scans)
