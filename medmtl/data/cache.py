@@ -123,9 +123,10 @@ class CaseCache:
 
     def _remove_abandoned(self) -> None:
         """Removes what killed processes left half-written; nobody writes one case for a day."""
-        for path in self.folder.glob("cases/*/.*.part"):
-            if time.time() - path.stat().st_mtime > ABANDONED_S:
-                shutil.rmtree(path, ignore_errors=True)
+        for path in self.folder.glob("*/*/.*.part"):
+            with suppress(OSError):  # another process may remove it too
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _case_folders(self) -> list[Path]:
         found = self.folder.glob("cases/*/*/case.json")
