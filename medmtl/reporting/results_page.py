@@ -65,7 +65,7 @@ def publish_results(
         origin,
     ]
     _replace(page, description.name, content)
-    _replace(readme, description.name, content)
+    _replace(readme, description.name, [*_short(summary, description), "", origin])
 
 
 def _aucs(task: Any, summary: Summary, description: ExperimentDescription) -> list[str]:
@@ -137,6 +137,29 @@ def _dices(task: Any, summary: Summary, description: ExperimentDescription) -> l
     ]
     lead = f"**{task.name}, outline of the {task.structure}.** The reference: {standard}."
     return [lead, "", *_table(header, rows), ""]
+
+
+def _short(summary: Summary, description: ExperimentDescription) -> list[str]:
+    """One table for the README: an arm a row, its AUC and its Dice."""
+    names = [*description.arms, *description.baselines]
+    header, columns = ["arm"], [{name: _named(name, description) for name in names}]
+    for task in description.classifications:
+        results = summary["tasks"][task.name]["arms"]
+        for output in summary["tasks"][task.name]["outputs"]:
+            arms = {arm: each["outputs"][output] for arm, each in results.items()}
+            header.append(f"AUC {task.name}, mean of folds")
+            columns.append({arm: _interval(each["mean_of_folds"]) for arm, each in arms.items()})
+            for group in _groups_of(arms):
+                header.append(f"AUC, {_group_header(group, arms, description)}")
+                columns.append(
+                    {arm: _interval(each["subgroups"][group]["auc"]) for arm, each in arms.items()}
+                )
+    for outline in description.segmentations:
+        scores = summary["segmentation"][outline.name][outline.structure]["arms"]
+        header.append(f"Dice {outline.structure}")
+        columns.append({arm: _interval(each["dice"]["mean"]) for arm, each in scores.items()})
+    rows = [[column.get(name, NONE) for column in columns] for name in names]
+    return _table(header, rows)
 
 
 def _groups_of(arms: Summary) -> list[str]:
