@@ -110,10 +110,13 @@ class CaseCache:
             How many bytes are still above the bound because they are in use.
         """
         self._remove_abandoned()
-        folders = sorted(self._case_folders(), key=lambda path: path.stat().st_mtime)
-        sizes = {path: sum(file.stat().st_size for file in path.iterdir()) for path in folders}
+        used, sizes = {}, {}
+        for path in self._case_folders():
+            with suppress(OSError):  # another process may trim, too
+                sizes[path] = sum(file.stat().st_size for file in path.iterdir())
+                used[path] = path.stat().st_mtime
         excess = sum(sizes.values()) - int(self.max_gb * GIGABYTE)
-        for path in folders:
+        for path in sorted(used, key=lambda path: used[path]):
             if excess <= 0:
                 break
             if path not in keep:

@@ -1,5 +1,6 @@
 """The fold ensemble: what the models of a cross-validation say together about new cases."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 import torch
+from rich.progress import track
 
 from medmtl.data.cases import CaseLoader
 from medmtl.data.dataset import LesionDataset
@@ -95,7 +97,8 @@ class ArmEnsemble:
     ) -> list[dict[str, Any]]:
         rows = []
         segmenter = self.segmenter(self.models, task.name)
-        for scan_id in dict.fromkeys(lesion.scan_id for lesion in data.lesions):
+        scans = list(dict.fromkeys(lesion.scan_id for lesion in data.lesions))
+        for scan_id in track(scans, f"{self.arm}: {task.name}", disable=not sys.stdout.isatty()):
             volume = self.loader.read_volume(data.manifest.scan(scan_id))
             grid = NativeGrid(shape=volume.voxels.shape, affine=volume.affine)
             voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
