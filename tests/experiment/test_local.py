@@ -41,10 +41,16 @@ def start(run, ids=IDS, *, workers=2, retries=2, stream=None, **behaviours):
 def fork(run, **behaviours):
     """An engine in a process of its own, which can be killed."""
     engine = multiprocessing.get_context("fork").Process(
-        target=start, args=(run,), kwargs=behaviours
+        target=start_in_front, args=(run,), kwargs=behaviours
     )
     engine.start()
     return engine
+
+
+def start_in_front(run, **behaviours):
+    # A test runner in the background ignores Ctrl-C, and so would its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    start(run, **behaviours)
 
 
 def wait_until(true, seconds=10.0):
