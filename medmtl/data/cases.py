@@ -1,6 +1,7 @@
 """From a manifest to cached cases: every scan read, checked against its masks, resampled."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,13 +56,17 @@ class CaseLoader:
         return self.cache.get(sources, {"spacing_mm": list(self.spacing_mm)}, make)
 
     def open_all(
-        self, scans: Iterable[Scan], on_each: Callable[[], None] = lambda: None
+        self,
+        scans: Sequence[Scan],
+        on_each: Callable[[], object] = lambda: None,
+        workers: int = 1,
     ) -> dict[str, CachedCase]:
-        """Opens many cases, and keeps the cache within its bound afterwards."""
+        """Opens many cases, some at a time, and keeps the cache within its bound afterwards."""
         cases = {}
-        for scan in scans:
-            cases[scan.scan_id] = self.open(scan)
-            on_each()
+        with ThreadPoolExecutor(workers) as pool:
+            for scan, case in zip(scans, pool.map(self.open, scans), strict=True):
+                cases[scan.scan_id] = case
+                on_each()
         self.cache.trim(keep=frozenset(case.folder for case in cases.values()))
         return cases
 

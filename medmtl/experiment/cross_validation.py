@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -164,17 +163,9 @@ class CrossValidation:
 
         needed = {lesion.scan_id for lesion in self.manifest.lesions}
         scans = [scan for scan in self.manifest.scans if scan.scan_id in needed]
-        with (
-            Progress(disable=not sys.stdout.isatty()) as bar,
-            ThreadPoolExecutor(self.workers) as pool,
-        ):
+        with Progress(disable=not sys.stdout.isatty()) as bar:
             task = bar.add_task("preparing scans", total=len(scans))
-            cases = {}
-            for scan, case in zip(scans, pool.map(loader.open, scans), strict=True):
-                cases[scan.scan_id] = case
-                bar.advance(task)
-        loader.cache.trim(keep=frozenset(case.folder for case in cases.values()))
-        return cases
+            return loader.open_all(scans, on_each=lambda: bar.advance(task), workers=self.workers)
 
     def _cell_command(self, cell_id: str) -> list[str]:
         command = [sys.executable, "-m", "medmtl", "cell", str(self.run.path), cell_id]
