@@ -7,7 +7,8 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from medmtl.config import Config, NameFaults
+from medmtl.config import Config
+from medmtl.config_knobs import NameFaults
 
 Key = tuple[str | int, ...]
 

@@ -20,7 +20,7 @@ from medmtl.errors import ConfigError
 
 # What an arm may depart in; the rest holds for the whole experiment.
 OF_ONE_ARM = (
-    "spacing_mm", "intensity", "windows", "encoder", "heads", "augmentation", "training",
+    "spacing_mm", "intensity", "windows", "patches", "encoder", "heads", "augmentation", "training",
     "inference",
 )  # fmt: skip
 # Paths written in a file are relative to that file ("*": each entry).
@@ -171,6 +171,10 @@ def _change_path(values: Any, key: tuple[str, ...], change: Callable[[str], str]
             _change_path(values[name], tuple(rest), change)
         elif isinstance(values[name], str):
             values[name] = change(values[name])
+        elif isinstance(values[name], list):
+            values[name] = [
+                change(each) if isinstance(each, str) else each for each in values[name]
+            ]
 
 
 def _plain(

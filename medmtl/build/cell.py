@@ -1,24 +1,37 @@
 """One cell of a run, from the run's own frozen files."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
-import pandas as pd
 import torch
 
-from medmtl.build.data import build_dataset, build_intensity, build_loader, build_manifest
+from medmtl.build.data import (
+    build_dataset,
+    build_intensity,
+    build_loader,
+    build_manifest,
+    build_patches,
+    build_scan_dataset,
+)
 from medmtl.build.learning import build_losses, build_model, build_tasks, build_training
+from medmtl.build.splits import drawn_scans, lesions_of, split_patients
 from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
 from medmtl.data.cache import CachedCase
-from medmtl.data.manifest import Lesion, Manifest
+from medmtl.data.dataset import LesionDataset
+from medmtl.data.manifest import Manifest
+from medmtl.data.patches import ScanDataset
+from medmtl.data.tasks import OrganTask, Task, lesion_tasks, organ_tasks
 from medmtl.errors import RunError
-from medmtl.experiment.cell import CellJob, Judgement
-from medmtl.experiment.folds import inner_split
-from medmtl.experiment.plan import Cell, read_plan
+from medmtl.experiment.cell import CellJob
+from medmtl.experiment.plan import read_plan
+from medmtl.experiment.testing import Judgement
+from medmtl.inference.organs import OrganSegmenter
 from medmtl.inference.segment import LesionSegmenter
 from medmtl.models.multitask import MultiTaskModel
 from medmtl.run_folder import RunFolder, read_folds
+
+QUICK_OVERLAP = 0.25
 
 
 def build_cell(run: RunFolder, cell_id: str) -> CellJob:
@@ -35,29 +48,23 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
     config = resolve_arm(whole, cell.arm)
     manifest = build_manifest(config).included()
     tasks = build_tasks(config, manifest.card)
-    loader = build_loader(config, manifest)
-    folds = read_folds(run)
     # By the whole configuration: arms are paired, so they share the inner split too.
-    parts = split_lesions(manifest, folds, cell, whole)
-    needed = dict.fromkeys(lesion.scan_id for part in parts.values() for lesion in part)
-    cases = {scan_id: loader.open(manifest.scan(scan_id)) for scan_id in needed}
+    patients = split_patients(manifest, read_folds(run), cell, whole)
+    parts = {
+        name: _lesion_part(config, manifest, chosen, tasks, training=name == "train")
+        for name, chosen in patients.items()
+    }
+    scan_parts = {
+        name: _scan_parts(config, manifest, chosen, tasks) for name, chosen in patients.items()
+    }
     torch.manual_seed(cell.seed)
     losses, balance = build_losses(config, tasks)
     return CellJob(
         cell=cell,
         folder=run.cell(cell_id),
-        loader=loader,
-        parts={
-            name: build_dataset(
-                config,
-                manifest=manifest,
-                lesions=part,
-                cases=cases,
-                tasks=tasks,
-                training=name == "train",
-            )
-            for name, part in parts.items()
-        },
+        loader=build_loader(config, manifest),
+        parts=parts,
+        scan_parts=scan_parts,
         tasks=tasks,
         model=build_model(config, tasks),
         losses=losses,
@@ -68,67 +75,79 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
             sensitivity=config.evaluation.sensitivity,
             nsd_tolerance_mm=config.evaluation.nsd_tolerance_mm,
             segmenter=lambda models, task: build_segmenter(config, models, task),
+            organ_segmenter=lambda models, task: build_organ_segmenter(config, models, task),
+            quick_organ_segmenter=lambda models, task: build_organ_segmenter(
+                config, models, task, quick=True
+            ),
         ),
-        fingerprint=_fingerprint(binding_part(dump_config(config, run.path)), parts, cases),
+        fingerprint=_fingerprint(binding_part(dump_config(config, run.path)), parts, scan_parts),
     )
 
 
-def _fingerprint(
-    config_text: str, parts: Mapping[str, Sequence[Lesion]], cases: Mapping[str, CachedCase]
-) -> str:
-    """Names all that a training is made of: configuration, lesions, bytes of images and masks."""
-    digest = hashlib.sha256(config_text.encode())
-    for name, lesions in parts.items():
-        for each in lesions:
-            facts = [name, each.lesion_id, each.scan_id, each.position_mm, dict(each.labels)]
-            digest.update(repr(facts).encode())
-    for case in cases.values():
-        digest.update(case.folder.name.encode())  # the cache's key of all bytes
-    return digest.hexdigest()
-
-
-def split_lesions(
-    manifest: Manifest, folds: pd.DataFrame, cell: Cell, config: Config
-) -> dict[str, list[Lesion]]:
-    """The lesions of a cell's training, inner and test patients, in the order of the table."""
-    own = folds[folds["repeat"] == cell.repeat]
-    test = set(own.loc[own["fold"] == cell.fold, "patient_id"])
-    strata = lesion_strata(manifest, config)
-    inner = inner_split(
-        strata[~strata["patient_id"].isin(test)],
-        fraction=config.folds.inner_fraction,
-        seed=cell.seed,
+def _lesion_part(
+    config: Config,
+    manifest: Manifest,
+    patients: Set[str],
+    tasks: Sequence[Task],
+    *,
+    training: bool,
+) -> LesionDataset:
+    """The lesions of some patients; none if no head looks at lesions."""
+    lesions = lesions_of(manifest, patients) if lesion_tasks(tasks) else []
+    loader = build_loader(config, manifest)
+    needed = dict.fromkeys(lesion.scan_id for lesion in lesions)
+    return build_dataset(
+        config,
+        manifest=manifest,
+        lesions=lesions,
+        cases={scan_id: loader.open(manifest.scan(scan_id)) for scan_id in needed},
+        tasks=tasks,
+        training=training,
     )
-    parts: dict[str, list[Lesion]] = {"train": [], "inner": [], "test": []}
-    for lesion in manifest.lesions:
-        patient = manifest.scan(lesion.scan_id).patient_id
-        part = "test" if patient in test else "inner" if patient in inner else "train"
-        parts[part].append(lesion)
+
+
+def _scan_parts(
+    config: Config, manifest: Manifest, patients: Set[str], tasks: Sequence[Task]
+) -> dict[str, ScanDataset]:
+    """The scans of some patients on which an organ was drawn, by patch."""
+    parts = {}
+    for patch in dict.fromkeys(task.window for task in organ_tasks(tasks)):
+        own = [task for task in organ_tasks(tasks) if task.window == patch]
+        scans = [scan for scan in drawn_scans(manifest, own) if scan.patient_id in patients]
+        loader = build_loader(config, manifest, patch)
+        parts[patch] = build_scan_dataset(
+            config,
+            manifest=manifest,
+            scans=scans,
+            cases={scan.scan_id: loader.open(scan) for scan in scans},
+            tasks=own,
+            patch=patch,
+        )
     return parts
 
 
-def lesion_strata(manifest: Manifest, config: Config) -> pd.DataFrame:
-    """lesion_id, patient_id and stratum: the class that folds are balanced in."""
-    label = stratum_label(config)
-    return pd.DataFrame(
-        [
-            {
-                "lesion_id": lesion.lesion_id,
-                "patient_id": manifest.scan(lesion.scan_id).patient_id,
-                "stratum": lesion.labels.get(label) if label else None,
-            }
-            for lesion in manifest.lesions
-        ],
-        columns=["lesion_id", "patient_id", "stratum"],
-    )
-
-
-def stratum_label(config: Config) -> str | None:
-    """The label that folds are balanced in: the knob's, else the first classification's."""
-    if config.folds.stratify_by is not None:
-        return config.folds.stratify_by
-    labels = [head.label for head in config.heads.values() if head.kind == "classification"]
-    return labels[0] if labels else None
+def _fingerprint(
+    config_text: str,
+    parts: Mapping[str, LesionDataset],
+    scan_parts: Mapping[str, Mapping[str, ScanDataset]],
+) -> str:
+    """Names all that a training is made of: configuration, lesions, bytes of images and masks."""
+    digest = hashlib.sha256(config_text.encode())
+    cases: dict[str, CachedCase] = {}  # by the cache's key of all bytes
+    for name, data in parts.items():
+        for each in data.lesions:
+            facts = [name, each.lesion_id, each.scan_id, each.position_mm, dict(each.labels)]
+            digest.update(repr(facts).encode())
+        cases |= {case.folder.name: case for case in data.cases.values()}
+    for name, by_patch in scan_parts.items():
+        for scans in by_patch.values():
+            for scan in scans.scans:
+                drawn = [name, scan.scan_id, sorted(scans.manifest.drawn(scan))]
+                digest.update(repr(drawn).encode())
+            cases |= {case.folder.name: case for case in scans.cases.values()}
+    for key in cases:
+        digest.update(key.encode())
+    return digest.hexdigest()
 
 
 def build_segmenter(config: Config, models: Sequence[MultiTaskModel], task: str) -> LesionSegmenter:
@@ -140,7 +159,28 @@ def build_segmenter(config: Config, models: Sequence[MultiTaskModel], task: str)
         region_mm=config.inference.region_mm,
         spacing_mm=config.spacing_mm,
         intensity=build_intensity(config),
-        padding_only=arm.input == "padding_only",
+        shown=arm.input,
         average_views=config.inference.average_views,
+        precision=config.training.precision,
+    )
+
+
+def build_organ_segmenter(
+    config: Config, models: Sequence[MultiTaskModel], task: OrganTask, *, quick: bool = False
+) -> OrganSegmenter:
+    """Finds organs with the models of one arm's configuration.
+
+    Args:
+        quick: One view and little overlap, for looks while training.
+    """
+    (arm,) = config.arms.values()
+    return OrganSegmenter(
+        models=models,
+        task=task,
+        size=build_patches(config)[task.window].size,
+        overlap=min(QUICK_OVERLAP, config.inference.overlap) if quick else config.inference.overlap,
+        intensity=build_intensity(config, task.window),
+        shown=arm.input,
+        average_views=config.inference.average_views and not quick,
         precision=config.training.precision,
     )

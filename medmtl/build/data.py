@@ -3,32 +3,38 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medmtl.config import Config, Window
+from medmtl.config import Config
+from medmtl.config_knobs import Augmentation, Patch, SizeMm, Window
 from medmtl.data.cache import CachedCase, CaseCache
 from medmtl.data.cases import CaseLoader
 from medmtl.data.dataset import InputView, LesionDataset, WindowShape
 from medmtl.data.intensity import IntensityAugmentation, IntensityWindow
-from medmtl.data.manifest import Lesion, Manifest
+from medmtl.data.joined import join_manifests
+from medmtl.data.manifest import Lesion, Manifest, Scan
 from medmtl.data.manifest_files import read_manifest
+from medmtl.data.patches import PatchShape, ScanDataset
 from medmtl.data.placement import SpatialAugmentation
-from medmtl.data.tasks import Task
+from medmtl.data.tasks import Task, lesion_tasks, organ_tasks
 from medmtl.errors import ConfigError
 from medmtl.models.encoder import STEM
 
 
 def build_manifest(config: Config) -> Manifest:
-    """Reads the manifest, excluded cases and all.
+    """Reads the manifest, excluded cases and all; several are joined.
 
     Raises:
-        ManifestError: It cannot be read.
+        ManifestError: One cannot be read, or they do not go together.
     """
-    return read_manifest(config.manifest)
+    return join_manifests([read_manifest(path) for path in config.manifest])
 
 
-def build_loader(config: Config, manifest: Manifest) -> CaseLoader:
-    """Opens cases on the configuration's working grid."""
+def build_loader(config: Config, manifest: Manifest, patch: str | None = None) -> CaseLoader:
+    """Opens cases for windows around lesions, or for a patch of whole scans."""
     cache = CaseCache(folder=config.cache.folder, max_gb=config.cache.max_gb)
-    return CaseLoader(manifest=manifest, cache=cache, spacing_mm=config.spacing_mm)
+    if patch is None:
+        return CaseLoader(manifest=manifest, cache=cache, spacing_mm=config.spacing_mm)
+    spacing_mm = config.patches[patch].spacing_mm
+    return CaseLoader(manifest=manifest, cache=cache, spacing_mm=spacing_mm, annotations="organs")
 
 
 def build_windows(config: Config) -> dict[str, WindowShape]:
@@ -40,37 +46,66 @@ def build_windows(config: Config) -> dict[str, WindowShape]:
     return {name: _window(config, name, window) for name, window in config.windows.items()}
 
 
+def build_patches(config: Config) -> dict[str, PatchShape]:
+    """The patches, each on its own grid.
+
+    Raises:
+        ConfigError: A patch is too small for the network, or not a whole number of voxels.
+    """
+    return {name: _patch(name, patch) for name, patch in config.patches.items()}
+
+
 def _window(config: Config, name: str, window: Window) -> WindowShape:
-    ratios = [mm / spacing for mm, spacing in zip(window.size_mm, config.spacing_mm, strict=True)]
+    jitter = [config.augmentation.shift_mm + extra for extra in window.jitter_mm]
+    return WindowShape(
+        size=_voxels(f"windows.{name}", window.size_mm, config.spacing_mm),
+        augmentation=_spatial(config.augmentation, (jitter[0], jitter[1], jitter[2])),
+    )
+
+
+def _patch(name: str, patch: Patch) -> PatchShape:
+    shift_mm = patch.augmentation.shift_mm
+    return PatchShape(
+        size=_voxels(f"patches.{name}", patch.size_mm, patch.spacing_mm),
+        spacing_mm=patch.spacing_mm,
+        augmentation=_spatial(patch.augmentation, (shift_mm, shift_mm, shift_mm)),
+        batch_size=patch.batch_size,
+        organ_share=patch.organ_share,
+    )
+
+
+def _voxels(where: str, size_mm: SizeMm, spacing_mm: SizeMm) -> tuple[int, int, int]:
+    ratios = [mm / spacing for mm, spacing in zip(size_mm, spacing_mm, strict=True)]
     depth, height, width = (max(1, round(ratio)) for ratio in ratios)
     if any(abs(ratio - round(ratio)) > 0.01 for ratio in ratios):
         raise ConfigError(
-            f"windows.{name}.size_mm: {list(window.size_mm)} mm is {[round(r, 2) for r in ratios]} "
-            f"voxels of spacing_mm {list(config.spacing_mm)}; choose whole numbers of voxels"
+            f"{where}.size_mm: {list(size_mm)} mm is {[round(r, 2) for r in ratios]} "
+            f"voxels of spacing_mm {list(spacing_mm)}; choose whole numbers of voxels"
         )
     smallest = STEM**2
     if height % smallest or width % smallest:
         raise ConfigError(
-            f"windows.{name}.size_mm: {height} x {width} voxels in plane; the network needs "
+            f"{where}.size_mm: {height} x {width} voxels in plane; the network needs "
             f"multiples of {smallest}"
         )
-    knobs = config.augmentation
-    jitter = [knobs.shift_mm + extra for extra in window.jitter_mm]
-    return WindowShape(
-        size=(depth, height, width),
-        augmentation=SpatialAugmentation(
-            rotation_degrees=knobs.rotation_degrees,
-            tilt_degrees=knobs.tilt_degrees,
-            scaling=knobs.scaling,
-            flips=(knobs.flip_depth, knobs.flip_height, knobs.flip_width),
-            shift_mm=(jitter[0], jitter[1], jitter[2]),
-        ),
+    return depth, height, width
+
+
+def _spatial(knobs: Augmentation, shift_mm: tuple[float, float, float]) -> SpatialAugmentation:
+    return SpatialAugmentation(
+        rotation_degrees=knobs.rotation_degrees,
+        tilt_degrees=knobs.tilt_degrees,
+        scaling=knobs.scaling,
+        flips=(knobs.flip_depth, knobs.flip_height, knobs.flip_width),
+        shift_mm=shift_mm,
     )
 
 
-def build_intensity(config: Config) -> IntensityWindow:
-    """Which HU the network sees."""
-    return IntensityWindow(low_hu=config.intensity.low_hu, high_hu=config.intensity.high_hu)
+def build_intensity(config: Config, patch: str | None = None) -> IntensityWindow:
+    """Which HU the network sees, in windows or in a patch."""
+    own = None if patch is None else config.patches[patch].intensity
+    knobs = own or config.intensity
+    return IntensityWindow(low_hu=knobs.low_hu, high_hu=knobs.high_hu)
 
 
 def build_dataset(
@@ -83,22 +118,46 @@ def build_dataset(
     training: bool,
 ) -> LesionDataset:
     """Some lesions, ready to be cut from; `config` is that of one arm."""
-    (arm,) = config.arms.values()
     return LesionDataset(
         manifest=manifest,
         lesions=lesions,
         cases=cases,
-        tasks=tasks,
+        tasks=lesion_tasks(tasks),
         windows=build_windows(config),
-        view=InputView(
-            intensity=build_intensity(config),
-            disturbance=IntensityAugmentation(
-                noise_hu=config.augmentation.noise_hu, offset_hu=config.augmentation.offset_hu
-            ),
-            padding_only=arm.input == "padding_only",
-        ),
+        view=_view(config, config.augmentation, build_intensity(config)),
         spacing_mm=config.spacing_mm,
         training=training,
+    )
+
+
+def build_scan_dataset(
+    config: Config,
+    *,
+    manifest: Manifest,
+    scans: Sequence[Scan],
+    cases: Mapping[str, CachedCase],
+    tasks: Sequence[Task],
+    patch: str,
+) -> ScanDataset:
+    """Some scans, ready to be cut from; `config` is that of one arm."""
+    return ScanDataset(
+        manifest=manifest,
+        scans=scans,
+        cases=cases,
+        tasks=[task for task in organ_tasks(tasks) if task.window == patch],
+        patch=build_patches(config)[patch],
+        view=_view(config, config.patches[patch].augmentation, build_intensity(config, patch)),
+    )
+
+
+def _view(config: Config, augmentation: Augmentation, intensity: IntensityWindow) -> InputView:
+    (arm,) = config.arms.values()
+    return InputView(
+        intensity=intensity,
+        disturbance=IntensityAugmentation(
+            noise_hu=augmentation.noise_hu, offset_hu=augmentation.offset_hu
+        ),
+        shown=arm.input,
     )
 
 

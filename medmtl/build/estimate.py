@@ -3,24 +3,34 @@
 import math
 import resource
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from torch import Tensor
 
-from medmtl.build.cell import split_lesions
-from medmtl.build.data import build_windows
+from medmtl.build.data import build_patches, build_windows
 from medmtl.build.learning import build_losses, build_model, build_tasks
+from medmtl.build.splits import drawn_scans, lesions_of, split_patients
 from medmtl.config import Config
 from medmtl.config_file import dump_config, resolve_arm
-from medmtl.data.tasks import ClassificationTask, Task
+from medmtl.data.tasks import (
+    ClassificationTask,
+    SegmentationTask,
+    Task,
+    lesion_tasks,
+    organ_tasks,
+)
 from medmtl.experiment.cross_validation import CrossValidation
 from medmtl.experiment.display import duration
+from medmtl.experiment.plan import Cell
 from medmtl.models.multitask import MultiTaskModel, count_parameters
 
 STEPS = 3
 MEGABYTE = 10**6
 CACHE_FOR_A_FILE_BYTE = 2.0  # measured on crops of 0.7 mm resampled to 0.6 mm, masks included
+ORGANS_S = 3.0  # a scan of 130^3 voxels on its own grid, seven organs scored on one core
 OUTLINES_A_SECOND = 4.0  # measured on one core with mirrored views; scoring included
 START_S = 12.0  # imports and opening the cache
 BASE_MEMORY_MB = 600  # torch, MONAI and pandas, imported
@@ -36,20 +46,26 @@ class ArmCost:
     disk_mb: float
 
 
+@dataclass(frozen=True)
+class PartSize:
+    """How much of a part an arm looks at: lesions, and scans with organs."""
+
+    lesions: int
+    scans: int
+
+
 def describe_plan(config: Config, experiment: CrossValidation) -> str:
     """Describes what `cross-validate` would do: configuration, cells, sizes, costs."""
-    parts = {
-        cell.cell_id: split_lesions(experiment.manifest, experiment.folds, cell, config)
-        for cell in experiment.plan
-    }
-    train = {cell.arm: len(parts[cell.cell_id]["train"]) for cell in experiment.plan}
+    counts = {cell.cell_id: _counts(config, experiment, cell) for cell in experiment.plan}
     costs = {
-        arm: _measure(resolve_arm(config, arm), experiment, count) for arm, count in train.items()
+        cell.arm: _measure(resolve_arm(config, cell.arm), experiment, counts[cell.cell_id]["train"])
+        for cell in experiment.plan
     }
     rows = [
         {
             "cell": cell.cell_id,
-            **{f"{name} lesions": len(parts[cell.cell_id][name]) for name in parts[cell.cell_id]},
+            **{f"{part} lesions": own.lesions for part, own in counts[cell.cell_id].items()},
+            **{f"{part} scans": own.scans for part, own in counts[cell.cell_id].items()},
             "parameters": costs[cell.arm].parameters,
             "about": duration(costs[cell.arm].seconds),
             "MB memory": round(costs[cell.arm].memory_mb),
@@ -79,62 +95,102 @@ def describe_plan(config: Config, experiment: CrossValidation) -> str:
     )
 
 
-def _measure(config: Config, experiment: CrossValidation, lesions: int) -> ArmCost:
+def _counts(config: Config, experiment: CrossValidation, cell: Cell) -> dict[str, PartSize]:
+    """Of the cell's training, inner and test patients, what its arm's heads look at."""
+    manifest = experiment.manifest
+    tasks = build_tasks(resolve_arm(config, cell.arm), manifest.card)
+    scans = drawn_scans(manifest, organ_tasks(tasks))
+    return {
+        part: PartSize(
+            lesions=len(lesions_of(manifest, patients)) if lesion_tasks(tasks) else 0,
+            scans=sum(scan.patient_id in patients for scan in scans),
+        )
+        for part, patients in split_patients(manifest, experiment.folds, cell, config).items()
+    }
+
+
+def _measure(config: Config, experiment: CrossValidation, train: PartSize) -> ArmCost:
     tasks = build_tasks(config, experiment.manifest.card)
     model = build_model(config, tasks)
     parameters = count_parameters(model)
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step_s = _step_seconds(config, model, tasks)
     activations_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1000
-    steps = max(1, round(lesions / config.training.batch_size)) * config.training.epochs
-    outlines = any(not isinstance(task, ClassificationTask) for task in tasks)
-    tested = len(experiment.manifest.lesions) / experiment.folds["fold"].nunique()
-    testing_s = tested / OUTLINES_A_SECOND if outlines else 0.0
+    steps = _steps_an_epoch(config, tasks, train) * config.training.epochs
+    outlines = any(isinstance(task, SegmentationTask) for task in tasks)
+    folds = experiment.folds["fold"].nunique()
+    tested = len(experiment.manifest.lesions) / folds if outlines else 0.0
+    mapped = len(drawn_scans(experiment.manifest, organ_tasks(tasks))) / folds
     return ArmCost(
         parameters=parameters,
-        seconds=START_S + step_s * steps + testing_s,
-        memory_mb=BASE_MEMORY_MB + _windows_mb(config, tasks, lesions) + activations_mb,
-        disk_mb=parameters * 4 / MEGABYTE + (tested * 0.01 if outlines else 0),
+        seconds=START_S + step_s * steps + tested / OUTLINES_A_SECOND + mapped * ORGANS_S,
+        memory_mb=BASE_MEMORY_MB + _windows_mb(config, tasks, train.lesions) + activations_mb,
+        disk_mb=parameters * 4 / MEGABYTE + tested * 0.01 + mapped * 0.1,
     )
+
+
+def _steps_an_epoch(config: Config, tasks: Sequence[Task], train: PartSize) -> int:
+    if lesion_tasks(tasks):
+        return max(1, round(train.lesions / config.training.batch_size))
+    patch = next(task.window for task in organ_tasks(tasks))
+    return max(1, round(train.scans / config.patches[patch].batch_size))
 
 
 def _step_seconds(config: Config, model: MultiTaskModel, tasks: list[Task]) -> float:
     """The median of a few real steps on noise, by the threads that a worker will have."""
     threads = torch.get_num_threads()
     torch.set_num_threads(config.engine.threads_per_worker)
-    losses, balance = build_losses(config, tasks)
-    windows = build_windows(config)
-    batch = config.training.batch_size
     times = []
     try:
         for _ in range(STEPS + 1):
             start = time.perf_counter()
-            each = {}
-            for task in tasks:
-                image = torch.randn(batch, 1, *windows[task.window].size)
-                with torch.autocast(
-                    "cpu", torch.bfloat16, enabled=config.training.precision == "bf16"
-                ):
-                    logits = model(image, [task.name])[task.name]
-                classes = isinstance(task, ClassificationTask)
-                targets = torch.zeros(batch, dtype=torch.long) if classes else image > 1
-                each[task.name] = losses[task.name](
-                    logits,
-                    targets,
-                    observed=torch.ones(batch, dtype=torch.bool),
-                    inside=torch.ones_like(image, dtype=torch.bool),
-                )
-            balance.combine(each).backward()
+            _step(config, model, tasks)
             times.append(time.perf_counter() - start)
     finally:
         torch.set_num_threads(threads)
     return sorted(times[1:])[STEPS // 2]  # the first one warms up
 
 
-def _windows_mb(config: Config, tasks: list[Task], lesions: int) -> float:
+def _step(config: Config, model: MultiTaskModel, tasks: list[Task]) -> None:
+    losses, balance = build_losses(config, tasks)
+    windows, patches = build_windows(config), build_patches(config)
+    each = {}
+    for window in dict.fromkeys(task.window for task in tasks):
+        own = [task for task in tasks if task.window == window]
+        batch, size = (
+            (patches[window].batch_size, patches[window].size)
+            if window in patches
+            else (config.training.batch_size, windows[window].size)
+        )
+        image = torch.randn(batch, 1, *size)
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16"):
+            logits = model(image, [task.name for task in own])
+        for task in own:
+            targets, observed = _invented(task, image)
+            each[task.name] = losses[task.name](
+                logits[task.name],
+                targets,
+                observed=observed,
+                inside=torch.ones_like(image, dtype=torch.bool),
+            )
+    balance.combine(each).backward()
+
+
+def _invented(task: Task, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets of the right shape, all observed."""
+    observed = torch.ones(len(image), dtype=torch.bool)
+    if isinstance(task, ClassificationTask):
+        return torch.zeros(len(image), dtype=torch.long), observed
+    if isinstance(task, SegmentationTask):
+        return image > 1, observed
+    structures = len(task.structures)
+    return (image > 1).repeat(1, structures, 1, 1, 1), observed[:, None].repeat(1, structures)
+
+
+def _windows_mb(config: Config, tasks: Sequence[Task], lesions: int) -> float:
     shapes = build_windows(config)
     total = 0.0
-    for window in {task.window for task in tasks}:
+    for window in {task.window for task in lesion_tasks(tasks)}:
         depth, height, width = shapes[window].size
         spacing = config.spacing_mm
         reach = shapes[window].augmentation.reach_mm(

@@ -1,19 +1,39 @@
 """A whole cross-validation from its configuration, or from a run folder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 import pandas as pd
 
-from medmtl.build.cell import lesion_strata, split_lesions, stratum_label
-from medmtl.build.data import build_loader, build_manifest, build_windows, run_path
+from medmtl.build.data import (
+    build_loader,
+    build_manifest,
+    build_patches,
+    build_windows,
+    run_path,
+)
 from medmtl.build.learning import build_tasks
-from medmtl.config import Config, LesionColumn, LogisticColumns, PredictedVolume, PredictionTable
+from medmtl.build.splits import (
+    drawn_scans,
+    lesion_strata,
+    lesions_of,
+    split_patients,
+    stratum_label,
+)
+from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
+from medmtl.config_knobs import LesionColumn, LogisticColumns, PredictedVolume, PredictionTable
 from medmtl.data.cases import CaseLoader
-from medmtl.data.manifest import Manifest
+from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.manifest_check import require_positions, require_sound
-from medmtl.data.tasks import ClassificationTask
+from medmtl.data.manifest_files import read_manifest
+from medmtl.data.tasks import (
+    ClassificationTask,
+    OrganTask,
+    SegmentationTask,
+    lesion_tasks,
+    organ_tasks,
+)
 from medmtl.errors import ConfigError, RunError, TrainingError
 from medmtl.evaluation.subgroups import Subgroup
 from medmtl.experiment.baselines import (
@@ -23,7 +43,7 @@ from medmtl.experiment.baselines import (
     TableScores,
     VolumeScores,
 )
-from medmtl.experiment.cross_validation import CrossValidation, EvaluationSettings
+from medmtl.experiment.cross_validation import CrossValidation, EvaluationSettings, Preparation
 from medmtl.experiment.folds import assign_folds, read_folds, require_both_classes
 from medmtl.experiment.plan import make_plan
 from medmtl.run_folder import RunFolder
@@ -38,11 +58,11 @@ def build_cross_validation(config: Config) -> CrossValidation:
         ConfigError: A head, column or subgroup that the manifest does not have.
         TrainingError: A fold lacks a class.
     """
-    everything = build_manifest(config)
-    require_sound(everything)
-    manifest = everything.included()
-    require_positions(manifest)
-    build_tasks(config, manifest.card)
+    for path in config.manifest:
+        require_sound(read_manifest(path))
+    manifest = build_manifest(config).included()
+    if lesion_tasks(build_tasks(config, manifest.card)):
+        require_positions(manifest)
     _require_columns(config, manifest)
     folds = build_folds(config, manifest)
     _require_classes(config, manifest, folds)
@@ -62,8 +82,8 @@ def build_from_run(path: Path) -> CrossValidation:
     folds = read_run_folds(run)
     manifest = build_manifest(config).included()
     known = set(folds["patient_id"])
-    lesions = manifest.lesions  # a patient without one is in no fold
-    new = {manifest.scan(lesion.scan_id).patient_id for lesion in lesions} - known
+    # A patient in whom no head can learn anything is in no fold.
+    new = set(lesion_strata(manifest, config)["patient_id"]) - known
     if new:
         raise RunError(
             f"{run.path.name}: {len(new)} patients of the manifest are in no fold of this run "
@@ -79,6 +99,7 @@ def _assemble(
     arms = [resolve_arm(config, arm) for arm in config.arms]
     for arm in arms:
         build_windows(arm)
+        build_patches(arm)
     plan = make_plan(list(config.arms), 1, int(folds["fold"].nunique()), config.seed)
     return CrossValidation(
         run=run,
@@ -87,7 +108,7 @@ def _assemble(
         config_text=dump_config(config, run.path),
         binding=binding_part,
         manifest=manifest,
-        loaders=_loaders(arms, manifest),
+        preparations=_preparations(arms, manifest),
         baselines=lambda segmentation: _baselines(config, tasks, segmentation),
         evaluation=EvaluationSettings(
             bootstrap_samples=config.evaluation.bootstrap_samples,
@@ -113,7 +134,9 @@ def build_folds(config: Config, manifest: Manifest) -> pd.DataFrame:
     """
     strata = lesion_strata(manifest, config)
     if strata.empty:
-        raise ConfigError(f"{manifest.card.name} has no lesion that is not excluded")
+        raise ConfigError(
+            f"{manifest.card.name}: nothing that is not excluded has a label of any head"
+        )
     if config.folds.table is not None:
         folds = read_folds(config.folds.table, strata["patient_id"].unique())
         if folds["repeat"].nunique() > 1:
@@ -125,13 +148,28 @@ def build_folds(config: Config, manifest: Manifest) -> pd.DataFrame:
     return assign_folds(strata, count=config.folds.count, repeat=0, seed=config.seed)
 
 
-def _loaders(arms: list[Config], manifest: Manifest) -> list[CaseLoader]:
-    by_spacing = {arm.spacing_mm: build_loader(arm, manifest) for arm in arms}
-    return list(by_spacing.values())
+def _preparations(arms: list[Config], manifest: Manifest) -> list[Preparation]:
+    """One for each grid and kind of annotation, with the scans that any arm needs on it."""
+    found: dict[tuple[object, ...], Preparation] = {}
+
+    def add(loader: CaseLoader, scans: Sequence[Scan]) -> None:
+        key = (loader.spacing_mm, loader.annotations)
+        before = found[key].scans if key in found else ()
+        both = {scan.scan_id: scan for scan in (*before, *scans)}
+        found[key] = Preparation(loader=loader, scans=list(both.values()))
+
+    for arm in arms:
+        tasks = build_tasks(arm, manifest.card)
+        if lesion_tasks(tasks):
+            ids = dict.fromkeys(lesion.scan_id for lesion in manifest.lesions)
+            add(build_loader(arm, manifest), [manifest.scan(scan_id) for scan_id in ids])
+        for task in organ_tasks(tasks):
+            add(build_loader(arm, manifest, task.window), drawn_scans(manifest, [task]))
+    return list(found.values())
 
 
 def _require_classes(config: Config, manifest: Manifest, folds: pd.DataFrame) -> None:
-    """Every class of every label must be there to learn, to choose epochs by, and to test."""
+    """Every class and structure must be there to learn, to choose epochs by, and to test."""
     labels = {
         head.label: manifest.card.labels[head.label].classes
         for head in config.heads.values()
@@ -145,22 +183,39 @@ def _require_classes(config: Config, manifest: Manifest, folds: pd.DataFrame) ->
                 **{label: lesion.labels.get(label) for label in labels},
             }
             for lesion in manifest.lesions
-        ]
+        ],
+        columns=["lesion_id", "patient_id", *labels],
     )
-    outlines = any(head.kind == "segmentation" for head in config.heads.values())
     inner = {}
     for cell in make_plan(list(config.arms)[:1], 1, int(folds["fold"].nunique()), config.seed):
-        parts = split_lesions(manifest, folds, cell, config)
-        inner[cell.repeat, cell.fold] = {
-            manifest.scan(lesion.scan_id).patient_id for lesion in parts["inner"]
-        }
-        for part, lesions in parts.items():
-            if outlines and not any(lesion.mask for lesion in lesions):
-                raise TrainingError(
-                    f"fold {cell.fold}, {part}: none of {len(lesions)} lesions has a mask; set "
-                    "fewer folds, another seed, or leave the segmentation head out"
-                )
+        parts = split_patients(manifest, folds, cell, config)
+        inner[cell.repeat, cell.fold] = set(parts["inner"])
+        for part, patients in parts.items():
+            _require_structures(config, manifest, patients, f"fold {cell.fold}, {part}")
     require_both_classes(rows, folds, labels=labels, inner=inner)
+
+
+def _require_structures(config: Config, manifest: Manifest, patients: Set[str], where: str) -> None:
+    mend = "set fewer folds, another seed, or leave the head out"
+    for task in build_tasks(config, manifest.card):
+        if isinstance(task, SegmentationTask):
+            lesions = lesions_of(manifest, patients)
+            if not any(lesion.mask for lesion in lesions):
+                raise TrainingError(
+                    f"{where}: none of {len(lesions)} lesions has a mask; {mend} ({task.name})"
+                )
+        if isinstance(task, OrganTask):
+            drawn = {
+                name
+                for scan in drawn_scans(manifest, [task])
+                if scan.patient_id in patients
+                for name in manifest.drawn(scan)
+            }
+            absent = [name for name in task.structures if name not in drawn]
+            if absent:
+                raise TrainingError(
+                    f"{where}: {', '.join(absent)} not drawn on any scan; {mend} ({task.name})"
+                )
 
 
 def _require_columns(config: Config, manifest: Manifest) -> None:

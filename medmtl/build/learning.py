@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
-from medmtl.config import Classification as ClassificationKnobs
-from medmtl.config import Config, Focal, LeanResidual, Segmentation
+from medmtl.config import Config
+from medmtl.config_knobs import Classification as ClassificationKnobs
+from medmtl.config_knobs import Focal, LeanResidual, Organs, Segmentation
 from medmtl.data.manifest import DataCard
-from medmtl.data.tasks import ClassificationTask, SegmentationTask, Task
+from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
 from medmtl.errors import ConfigError
 from medmtl.losses.balance import FixedWeights
-from medmtl.losses.task import ClassificationLoss, SegmentationLoss, TaskLoss
+from medmtl.losses.task import ClassificationLoss, OrganLoss, SegmentationLoss, TaskLoss
 from medmtl.models.encoder import LeanResidualEncoder, MonaiSegResNetEncoder
 from medmtl.models.heads import ClassificationHead, SegmentationHead
 from medmtl.models.multitask import MultiTaskModel, in_matrix_unit_layout
@@ -25,29 +26,60 @@ def build_tasks(config: Config, card: DataCard) -> list[Task]:
     outlined: dict[str, str] = {}
     for name, head in config.heads.items():
         if isinstance(head, Segmentation):
-            if head.structure != card.lesion_structure:
-                raise ConfigError(
-                    f"heads.{name}.structure: {head.structure!r} is not what the lesion masks of "
-                    f"{card.name} outline; allowed: {card.lesion_structure!r}"
-                )
             if head.structure in outlined:
                 raise ConfigError(
                     f"heads.{name}: {outlined[head.structure]!r} outlines {head.structure!r} "
                     "already; leave one of them out of the arm"
                 )
             outlined[head.structure] = name
-            tasks.append(SegmentationTask(name=name, structure=head.structure, window=head.window))
-            continue
-        if head.label not in card.labels:
-            raise ConfigError(
-                f"heads.{name}.label: {head.label!r} is not a label of {card.name}; allowed: "
-                f"{', '.join(card.labels) or 'none, the data card declares no label'}"
-            )
-        classes = tuple(card.labels[head.label].classes)
-        tasks.append(
-            ClassificationTask(name=name, label=head.label, classes=classes, window=head.window)
-        )
+            tasks.append(_outline_task(name, head, card))
+        elif isinstance(head, Organs):
+            tasks.append(_organ_task(name, head, card))
+        else:
+            tasks.append(_classification_task(name, head, card))
     return tasks
+
+
+def _outline_task(name: str, head: Segmentation, card: DataCard) -> SegmentationTask:
+    if head.structure != card.lesion_structure:
+        raise ConfigError(
+            f"heads.{name}.structure: {head.structure!r} is not what the lesion masks of "
+            f"{card.name} outline; allowed: {card.lesion_structure!r}"
+        )
+    return SegmentationTask(name=name, structure=head.structure, window=head.window)
+
+
+def _organ_task(name: str, head: Organs, card: DataCard) -> OrganTask:
+    structures = tuple(head.structures or card.structures)
+    unknown = [each for each in structures if each not in card.structures]
+    if unknown or not structures:
+        asked = ", ".join(map(repr, unknown)) or "no structure"
+        raise ConfigError(
+            f"heads.{name}.structures: {asked} of {card.name}; allowed: "
+            f"{', '.join(card.structures) or 'none, the data card declares no structure'}"
+        )
+    if len(set(structures)) < len(structures):
+        raise ConfigError(f"heads.{name}.structures: a structure is named twice; name each once")
+    for pair in card.left_right_pairs:
+        if len({*pair} & {*structures}) == 1:
+            raise ConfigError(
+                f"heads.{name}.structures: {' and '.join(pair)} are a left-right pair, which "
+                "mirrored patches swap; take both, or neither"
+            )
+    pairs = tuple(pair for pair in card.left_right_pairs if pair[0] in structures)
+    return OrganTask(name=name, structures=structures, left_right_pairs=pairs, window=head.patch)
+
+
+def _classification_task(
+    name: str, head: ClassificationKnobs, card: DataCard
+) -> ClassificationTask:
+    if head.label not in card.labels:
+        raise ConfigError(
+            f"heads.{name}.label: {head.label!r} is not a label of {card.name}; allowed: "
+            f"{', '.join(card.labels) or 'none, the data card declares no label'}"
+        )
+    classes = tuple(card.labels[head.label].classes)
+    return ClassificationTask(name=name, label=head.label, classes=classes, window=head.window)
 
 
 def build_model(config: Config, tasks: Sequence[Task]) -> MultiTaskModel:
@@ -69,7 +101,9 @@ def build_model(config: Config, tasks: Sequence[Task]) -> MultiTaskModel:
             )
         else:
             heads[task.name] = SegmentationHead(
-                channels=encoder.channels, finest=encoder.strides[0]
+                channels=encoder.channels,
+                finest=encoder.strides[0],
+                outputs=len(task.structures) if isinstance(task, OrganTask) else 1,
             )
     model = MultiTaskModel(
         encoder=encoder, heads=heads, windows={task.name: task.window for task in tasks}
@@ -86,6 +120,8 @@ def build_losses(
         head = config.heads[task.name]
         if isinstance(head, Segmentation):
             losses[task.name] = SegmentationLoss()
+        elif isinstance(head, Organs):
+            losses[task.name] = OrganLoss(foreground_weight=head.foreground_weight)
         elif isinstance(head.loss, Focal):
             losses[task.name] = ClassificationLoss(gamma=head.loss.gamma)
         else:

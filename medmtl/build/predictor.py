@@ -5,18 +5,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from medmtl.build.cell import build_segmenter
+from medmtl.build.cell import build_organ_segmenter, build_segmenter
 from medmtl.build.data import build_dataset, build_loader, build_manifest
 from medmtl.build.learning import build_model, build_tasks
 from medmtl.config import Config
 from medmtl.config_file import load_config, resolve_arm
-from medmtl.data.dataset import LesionDataset
 from medmtl.data.manifest import Manifest
 from medmtl.data.manifest_check import require_positions, require_sound
 from medmtl.data.manifest_files import read_manifest
+from medmtl.data.tasks import OrganTask, organ_tasks
 from medmtl.errors import ConfigError, ManifestError, RunError
 from medmtl.experiment.plan import Cell, read_plan
-from medmtl.inference.ensemble import ArmEnsemble, Prediction, load_weights
+from medmtl.inference.ensemble import ArmEnsemble, load_weights
+from medmtl.inference.prediction import Prediction
+from medmtl.inference.scope import Scope, joined_scope
 from medmtl.run_folder import RunFolder
 from medmtl.training.checkpoint import load_tensors
 
@@ -48,7 +50,9 @@ def build_prediction(path: Path, manifest_path: Path, arms: Sequence[str]) -> Pr
     blind = read_manifest(manifest_path, blind=True)
     require_sound(blind)
     require_positions(blind.included())
-    if not blind.included().lesions:
+    card = build_manifest(config).card
+    asked = [task for name in chosen for task in build_tasks(resolve_arm(config, name), card)]
+    if not organ_tasks(asked) and not blind.included().lesions:
         raise ManifestError(
             f"{blind.card.name}: has no lesion; a prediction is made of a lesion at a position: "
             "add a row a lesion with x_mm, y_mm and z_mm"
@@ -72,19 +76,6 @@ def _arm(run: RunFolder, config: Config, plan: Sequence[Cell], manifest: Manifes
         )
     tasks = build_tasks(config, build_manifest(config).card)
     saved = [load_tensors(run.cell(cell).model) for cell in cells]
-    loader = build_loader(config, manifest)
-
-    def dataset() -> LesionDataset:
-        needed = dict.fromkeys(lesion.scan_id for lesion in manifest.lesions)
-        return build_dataset(
-            config,
-            manifest=manifest,
-            lesions=manifest.lesions,
-            cases={scan_id: loader.open(manifest.scan(scan_id)) for scan_id in needed},
-            tasks=tasks,
-            training=False,
-        )
-
     return ArmEnsemble(
         arm=arm,
         tasks=tasks,
@@ -93,9 +84,21 @@ def _arm(run: RunFolder, config: Config, plan: Sequence[Cell], manifest: Manifes
             {task: values["temperature"] for task, values in each["calibration"].items()}
             for each in saved
         ],
-        loader=loader,
-        dataset=dataset,
+        scopes={
+            task.name: joined_scope([Scope.from_dict(each["scopes"][task.name]) for each in saved])
+            for task in tasks
+        },
+        loaders={
+            task.window: build_loader(
+                config, manifest, task.window if isinstance(task, OrganTask) else None
+            )
+            for task in tasks
+        },
+        dataset=lambda lesions, cases: build_dataset(
+            config, manifest=manifest, lesions=lesions, cases=cases, tasks=tasks, training=False
+        ),
         segmenter=lambda models, task: build_segmenter(config, models, task),
+        organ_segmenter=lambda models, task: build_organ_segmenter(config, models, task),
         average_views=config.inference.average_views,
         precision=config.training.precision,
     )

@@ -40,7 +40,7 @@ def describe_experiment(config: Config) -> ExperimentDescription:
                 title=arm.title or name,
                 heads=arm.heads,
                 caution=arm.caution,
-                is_control=arm.input == "padding_only",
+                is_control=arm.input != "image",
             )
             for name, arm in config.arms.items()
         },

@@ -26,7 +26,7 @@ from medmtl.data.transforms import Case
 from medmtl.errors import RunError
 
 CHUNK_VOXELS = 64
-FORMAT = 3  # of a cached case; raise it when prepare_case computes something else
+FORMAT = 4  # of a cached case; raise it when prepare_case computes something else
 GIGABYTE = 10**9
 ABANDONED_S = 24 * 3600
 
@@ -39,7 +39,7 @@ class CachedCase:
         shape: Voxels along depth, height, width.
         affine: Maps (depth, height, width) indices to RAS mm.
         content_hash: See `medmtl.data.audit.content_hash`.
-        spacing_mm: Of the file the case was made from, in the file's own order.
+        spacing_mm: Of the file the case was made from: depth, height, width.
     """
 
     folder: Path
@@ -55,6 +55,10 @@ class CachedCase:
     def read_mask(self, lesion_id: str, block: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
         """Reads a block of how much of each voxel a lesion covers (255: all)."""
         return blosc2.open(str(self.folder / _mask_file(lesion_id)), mode="r")[block]
+
+    def read_organs(self, block: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
+        """Reads a block of the label map; its values are those of the scan's data card."""
+        return blosc2.open(str(self.folder / "organs.b2nd"), mode="r")[block]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,6 +164,8 @@ class CaseCache:
             _write_array(aside / "image.b2nd", case.image)
             for lesion_id, mask in case.masks.items():
                 _write_array(aside / _mask_file(lesion_id), mask)
+            if case.organs is not None:
+                _write_array(aside / "organs.b2nd", case.organs)
             facts = {"shape": case.image.shape, "affine": case.affine.tolist(), **extra}
             (aside / "case.json").write_text(json.dumps(facts), encoding="utf-8")
 

@@ -4,13 +4,16 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medmtl.data.audit import content_hash
 from medmtl.data.cache import CachedCase, CaseCache
+from medmtl.data.geometry import spacing_mm
 from medmtl.data.manifest import Lesion, Manifest, Scan
 from medmtl.data.reading import MaskVolume, Volume, read_mask, read_volume, to_grid_of
-from medmtl.data.transforms import Case, prepare_case
+from medmtl.data.transforms import Case, depth_first, prepare_case
+
+Annotations = Literal["lesions", "organs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,11 +24,14 @@ class CaseLoader:
         manifest: The scans and lesions.
         cache: Where preprocessed cases are kept.
         spacing_mm: The working grid: depth, height, width.
+        annotations: Which masks are brought onto it: for windows around lesions theirs, for
+            patches of whole scans the organs.
     """
 
     manifest: Manifest
     cache: CaseCache
     spacing_mm: tuple[float, float, float]
+    annotations: Annotations = "lesions"
 
     def open(self, scan: Scan) -> CachedCase:
         """Opens one case; reads and resamples the scan if it is not cached.
@@ -34,13 +40,12 @@ class CaseLoader:
             ScanError: Image or mask cannot be read, or do not fit each other.
             ManifestError: A path leaves the data root.
         """
-        masks = {
-            lesion.lesion_id: lesion.mask
-            for lesion in self.manifest.lesions_of(scan.scan_id)
-            if lesion.mask is not None
-        }
+        masks = self._mask_paths(scan)
+        organ_path = scan.organ_mask if self.annotations == "organs" else None
         sources = {"image": self._existing(scan.image)}
         sources |= {f"mask {name}": self._existing(path) for name, path in masks.items()}
+        if organ_path is not None:
+            sources["organs"] = self._existing(organ_path)
 
         def make() -> tuple[Case, Mapping[str, Any]]:
             volume = self.read_volume(scan)
@@ -49,8 +54,12 @@ class CaseLoader:
                 {name: self._mask_on(volume, path) for name, path in masks.items()},
                 spacing_mm=self.spacing_mm,
                 name=f"{scan.scan_id} ({scan.image})",
+                organs=None if organ_path is None else self._organs_on(volume, organ_path),
             )
-            facts = {"content_hash": content_hash(volume), "spacing_mm": volume.spacing_mm}
+            facts = {
+                "content_hash": content_hash(volume),
+                "spacing_mm": spacing_mm(depth_first(volume)[1].affine),
+            }
             return case, facts
 
         return self.cache.get(sources, {"spacing_mm": list(self.spacing_mm)}, make)
@@ -79,6 +88,22 @@ class CaseLoader:
         if lesion.mask is None:
             return None
         return self._mask_on(self.read_volume(scan), lesion.mask)
+
+    def read_organs(self, scan: Scan) -> MaskVolume | None:
+        """Reads the label map of a scan on the scan's grid; None if nothing was drawn."""
+        if scan.organ_mask is None:
+            return None
+        return self._organs_on(self.read_volume(scan), scan.organ_mask)
+
+    def _mask_paths(self, scan: Scan) -> dict[str, str]:
+        if self.annotations != "lesions":
+            return {}
+        lesions = self.manifest.lesions_of(scan.scan_id)
+        return {each.lesion_id: each.mask for each in lesions if each.mask is not None}
+
+    def _organs_on(self, volume: Volume, relative: str) -> MaskVolume:
+        mask = read_mask(self.manifest.resolve(relative), name=relative, may_be_empty=True)
+        return to_grid_of(mask, volume, name=relative)
 
     def _mask_on(self, volume: Volume, relative: str) -> MaskVolume:
         mask = read_mask(self.manifest.resolve(relative), name=relative)

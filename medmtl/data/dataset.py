@@ -8,10 +8,15 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
 from medmtl.data.cache import CachedCase
-from medmtl.data.intensity import IntensityAugmentation, IntensityWindow, flatten_inside
+from medmtl.data.intensity import (
+    IntensityAugmentation,
+    IntensityWindow,
+    Shown,
+    hide_image,
+)
 from medmtl.data.manifest import Lesion, Manifest
 from medmtl.data.placement import Placement, SpatialAugmentation, exact_placement
-from medmtl.data.tasks import ClassificationTask, Task
+from medmtl.data.tasks import ClassificationTask, LesionTask
 from medmtl.data.windows import Site, WindowSampler
 from medmtl.errors import ManifestError
 
@@ -25,15 +30,16 @@ class Batch:
     Attributes:
         image: Scaled to -1 ... 1.
         inside: Which voxels lie in the file.
-        targets: By task: class numbers [batch], or outlines [batch 1 depth height width].
-        observed: By task: whether the case has the label. Where it has not, its target is
-            meaningless and must not be looked at.
+        targets: By task: class numbers [batch], outlines [batch 1 depth height width], or
+            organs [batch structures depth height width].
+        observed: By task: whether the case has the label (organs: [batch structures]). Where it
+            has not, its target is meaningless and must not be looked at.
     """
 
     image: Float[Tensor, "batch 1 depth height width"]
     inside: Bool[Tensor, "batch 1 depth height width"]
     targets: Mapping[str, Tensor]
-    observed: Mapping[str, Bool[Tensor, " batch"]]
+    observed: Mapping[str, Bool[Tensor, "batch *structures"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +61,7 @@ class InputView:
 
     intensity: IntensityWindow
     disturbance: IntensityAugmentation
-    padding_only: bool = False
+    shown: Shown = "image"
 
 
 @dataclass(kw_only=True)
@@ -75,7 +81,7 @@ class LesionDataset:
     manifest: Manifest
     lesions: Sequence[Lesion]
     cases: Mapping[str, CachedCase]
-    tasks: Sequence[Task]
+    tasks: Sequence[LesionTask]
     windows: Mapping[str, WindowShape]
     view: InputView
     spacing_mm: tuple[float, float, float]
@@ -118,8 +124,8 @@ class LesionDataset:
     ) -> Batch:
         cut = self._sampler(window).cut(rows, placement)
         image_hu = cut.image_hu
-        if self.view.padding_only:
-            image_hu = flatten_inside(image_hu, cut.inside)
+        if self.view.shown != "image":
+            image_hu = hide_image(image_hu, cut.inside, self.view.shown)
         elif generator is not None:
             image_hu = self.view.disturbance.disturb(image_hu, cut.inside, generator)
         targets, observed = {}, {}

@@ -1,13 +1,16 @@
 """What a network sees of the HU, and how they are disturbed while training."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Generator, Tensor
 
+Shown = Literal["image", "padding_only", "stored_only"]
 Image = Float[Tensor, "batch 1 depth height width"]
 FLAT_HU = 0.0
+NOT_STORED_HU = -1020.0  # air is a little above; what was not stored reads -1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,16 @@ class IntensityAugmentation:
         return torch.where(inside, image_hu + noise + offset, image_hu)
 
 
-def flatten_inside(image_hu: Image, inside: Bool[Tensor, "batch 1 d h w"]) -> Image:
-    """The padding-only control: one HU for the whole file, so that only its extent is seen."""
-    return torch.where(inside, torch.full_like(image_hu, FLAT_HU), image_hu)
+def hide_image(image_hu: Image, inside: Bool[Tensor, "batch 1 d h w"], shown: Shown) -> Image:
+    """What a control is shown instead of the image: one HU where it may see that there is one.
+
+    Args:
+        image_hu: A batch.
+        inside: Which voxels lie in the file.
+        shown: `image`: all of it. `padding_only`: where the file ends. `stored_only`: besides,
+            where voxels were not stored (-1024 HU), as around what some archives cut out.
+    """
+    if shown == "image":
+        return image_hu
+    seen = inside if shown == "padding_only" else inside & (image_hu > NOT_STORED_HU)
+    return torch.where(seen, torch.full_like(image_hu, FLAT_HU), image_hu)

@@ -53,6 +53,9 @@ class DataCard(BaseModel):
     lesion_structure: str = Field("lesion", description="what a lesion mask outlines")
     lesion_mask_reference_standard: str = ""
     structures: dict[str, int] = Field(default_factory=dict, description="organ label values")
+    left_right_pairs: list[tuple[str, str]] = Field(
+        default_factory=list, description="structures that a mirrored patient would swap"
+    )
     organ_mask_reference_standard: str = ""
     labels: dict[str, Label] = Field(default_factory=dict)
     measurements: dict[str, str] = Field(
@@ -63,7 +66,10 @@ class DataCard(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Scan:
-    """One scan. Paths are relative to the data root; `row` is its line in the table."""
+    """One scan. Paths are relative to the data root; `row` is its line in the table.
+
+    `collection` names the card that holds for it, where a manifest joins several.
+    """
 
     scan_id: str
     patient_id: str
@@ -72,6 +78,7 @@ class Scan:
     organ_mask: str | None = None
     annotated: frozenset[str] = frozenset()
     row: int = 0
+    collection: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +103,7 @@ class Manifest:
     card: DataCard
     scans: tuple[Scan, ...]
     lesions: tuple[Lesion, ...]
+    cards: Mapping[str, DataCard] = field(default_factory=dict)  # of joined collections
 
     @property
     def data_root(self) -> Path:
@@ -109,6 +117,16 @@ class Manifest:
     def lesions_of(self, scan_id: str) -> list[Lesion]:
         """The lesions of one scan, in the order of the table."""
         return self._lesions_by_scan.get(scan_id, [])
+
+    def card_of(self, scan: Scan) -> DataCard:
+        """The card of the collection that a scan came with."""
+        return self.cards.get(scan.collection, self.card)
+
+    def drawn(self, scan: Scan) -> frozenset[str]:
+        """The organs that were drawn on a scan; others may be there, too."""
+        if scan.organ_mask is None:
+            return frozenset()
+        return scan.annotated & frozenset(self.card_of(scan).structures)
 
     @cached_property
     def _scans_by_id(self) -> dict[str, Scan]:

@@ -103,6 +103,14 @@ def _check_card(manifest: Manifest) -> Iterator[Fault]:
             yield card_fault(
                 f"structures: {structure}: the value {value} must be 1 or more and its own"
             )
+    paired = [name for pair in manifest.card.left_right_pairs for name in pair]
+    for name in dict.fromkeys(paired):
+        if name not in manifest.card.structures or paired.count(name) > 1:
+            allowed = ", ".join(manifest.card.structures) or "none"
+            yield card_fault(
+                f"left_right_pairs: {name!r} must be one of the structures ({allowed}), and in "
+                "one pair only"
+            )
 
 
 def _check_scan(scan: Scan, manifest: Manifest) -> Iterator[Fault]:

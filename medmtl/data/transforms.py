@@ -5,15 +5,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int16, UInt8
-from monai.data import MetaTensor
-from monai.transforms import Compose, Orientation, Spacing
+from jaxtyping import Float, Int16, Real, UInt8
+from nibabel.orientations import (
+    apply_orientation,
+    axcodes2ornt,
+    inv_ornt_aff,
+    io_orientation,
+    ornt_transform,
+)
 from numpy.typing import NDArray
+from torch import Tensor
 
 from medmtl.data.reading import MaskVolume, Volume
+from medmtl.data.resampling import Grid, resample, respaced
 from medmtl.errors import ScanError
 
 MASK_FULL = 255
+MOST_STRUCTURES = 255
+DEPTH_HEIGHT_WIDTH = axcodes2ornt("SAR")
 # Resampling one scan beyond this would exhaust a laptop; a wrong spacing is the usual cause.
 MOST_VOXELS = 2_000_000_000
 
@@ -26,12 +35,14 @@ class Case:
         image: HU.
         masks: For each lesion that was outlined, how much of each voxel it covers:
             0 nothing, 255 all of it.
+        organs: Label map with the values of the scan's data card; None where none was asked for.
         affine: Maps (depth, height, width) indices to RAS mm.
     """
 
     image: Int16[np.ndarray, "depth height width"]
     masks: Mapping[str, UInt8[np.ndarray, "depth height width"]]
     affine: NDArray[np.float64]
+    organs: UInt8[np.ndarray, "depth height width"] | None = None
 
 
 def prepare_case(
@@ -40,8 +51,9 @@ def prepare_case(
     *,
     spacing_mm: tuple[float, float, float],
     name: str,
+    organs: MaskVolume | None = None,
 ) -> Case:
-    """Brings a scan and its lesion masks onto the working grid.
+    """Brings a scan, its lesion masks and its organs onto the working grid.
 
     Axes become superior, anterior, right (depth, height, width; each index grows that way).
     The whole extent of the file's voxels is kept, not only what lies between their centres:
@@ -52,46 +64,71 @@ def prepare_case(
         masks: The mask of each lesion, on the grid of the scan.
         spacing_mm: Of depth, height, width.
         name: What messages call the scan.
+        organs: The scan's label map, on its grid.
 
     Raises:
-        ScanError: The resampled scan would be larger than memory allows.
+        ScanError: The resampled scan would be larger than memory allows, or the label map holds
+            values above 255.
     """
-    depth_mm, height_mm, width_mm = spacing_mm
     voxels = np.prod(volume.voxels.shape) * np.prod(volume.spacing_mm) / np.prod(spacing_mm)
     if voxels > MOST_VOXELS:
         raise ScanError(
             f"{name}: {voxels:.1e} voxels at {spacing_mm} mm are too many; the file's spacing is "
             f"{volume.spacing_mm} mm: check it, or choose a larger spacing_mm"
         )
-    to_grid = Compose(
-        [
-            Orientation(axcodes="RAS", labels=None),
-            Spacing(
-                pixdim=(width_mm, height_mm, depth_mm),
-                mode="bilinear",
-                padding_mode="border",
-                scale_extent=True,
-            ),
-        ]
-    )
-    image = to_grid(_meta_tensor(volume))
+    stored, own = depth_first(volume)
+    working = respaced(own, spacing_mm)
+    image = resample(torch.as_tensor(stored.astype(np.float32)), own, working)
     return Case(
-        image=_to_depth_first(image.round()).astype(np.int16),
+        image=image.round().numpy().astype(np.int16),
         masks={
-            lesion_id: _to_depth_first((to_grid(_meta_tensor(mask)) * MASK_FULL).round()).astype(
-                np.uint8
-            )
+            lesion_id: (_coverage(depth_first(mask)[0] != 0, own, working) * MASK_FULL)
+            .round()
+            .numpy()
+            .astype(np.uint8)
             for lesion_id, mask in masks.items()
         },
-        affine=np.ascontiguousarray(image.affine.numpy()[:, [2, 1, 0, 3]], dtype=np.float64),
+        affine=working.affine,
+        organs=None if organs is None else _label_map(organs, own, working, name),
     )
 
 
-def _meta_tensor(volume: Volume) -> MetaTensor:
-    voxels = volume.voxels != 0 if isinstance(volume, MaskVolume) else volume.voxels
-    tensor = torch.as_tensor(np.ascontiguousarray(voxels, dtype=np.float32))[None]
-    return MetaTensor(tensor, affine=torch.as_tensor(volume.affine))
+def depth_first(volume: Volume) -> tuple[Real[np.ndarray, "depth height width"], Grid]:
+    """A volume with its axes turned to depth, height, width (S, A, R), and its grid then."""
+    turn = ornt_transform(io_orientation(volume.affine), DEPTH_HEIGHT_WIDTH)
+    voxels = np.ascontiguousarray(apply_orientation(volume.voxels, turn))
+    affine = volume.affine @ inv_ornt_aff(turn, volume.voxels.shape)
+    return voxels, Grid(shape=voxels.shape, affine=affine)
 
 
-def _to_depth_first(tensor: Float[torch.Tensor, "1 width height depth"]) -> NDArray[np.float32]:
-    return np.ascontiguousarray(tensor[0].numpy().transpose(2, 1, 0))
+def as_stored(
+    voxels: Real[np.ndarray, "depth height width"], affine: NDArray[np.float64]
+) -> Real[np.ndarray, "i j k"]:
+    """Undoes `depth_first`: lays voxels out in the order of a volume with this affine."""
+    turn = ornt_transform(DEPTH_HEIGHT_WIDTH, io_orientation(affine))
+    return np.ascontiguousarray(apply_orientation(voxels, turn))
+
+
+def _coverage(mask: NDArray[np.bool_], own: Grid, working: Grid) -> Float[Tensor, "d h w"]:
+    return resample(torch.as_tensor(mask.astype(np.float32)), own, working)
+
+
+def _label_map(
+    organs: MaskVolume, own: Grid, working: Grid, name: str
+) -> UInt8[np.ndarray, "depth height width"]:
+    """Gives each voxel the structure, or the background, that covers most of it."""
+    stored, _ = depth_first(organs)
+    values = [int(value) for value in np.unique(stored) if value != 0]
+    if values and values[-1] > MOST_STRUCTURES:
+        raise ScanError(
+            f"{name}: organ label values go up to {values[-1]}; number them 1 to {MOST_STRUCTURES}"
+        )
+    labels = torch.zeros(working.shape, dtype=torch.uint8)
+    most, background = torch.zeros(working.shape), torch.ones(working.shape)
+    for value in values:
+        covered = _coverage(stored == value, own, working)
+        labels[covered > most] = value
+        most = torch.maximum(most, covered)
+        background -= covered
+    labels[background > most] = 0
+    return labels.numpy()

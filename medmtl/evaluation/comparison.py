@@ -97,7 +97,12 @@ def paired_fold_auc_difference(
 
 
 def paired_mean_difference(
-    first: pd.DataFrame, second: pd.DataFrame, *, value: str, resampling: Resampling
+    first: pd.DataFrame,
+    second: pd.DataFrame,
+    *,
+    value: str,
+    resampling: Resampling,
+    unit: str = "lesions",
 ) -> Interval:
     """The mean difference of a quantity that each lesion has, such as Dice.
 
@@ -106,16 +111,17 @@ def paired_mean_difference(
         second: The same lesions.
         value: The column to compare.
         resampling: How often, from which seed, at which level.
+        unit: What the rows are, in words.
 
     Raises:
         EvaluationError: See `pair_lesions`.
     """
-    pairs = pair_lesions(first, second, value=value)
+    pairs = pair_lesions(first, second, value=value, unit=unit)
     return patient_bootstrap(
         mean_value((pairs["first"] - pairs["second"]).to_numpy(float)),
         pairs["patient_id"].to_numpy(),
         resampling=resampling,
-        detail=f"; mean difference of {value} on the same lesions",
+        detail=f"; mean difference of {value} on the same {unit}",
     )
 
 

@@ -8,13 +8,16 @@ import pandas as pd
 from medmtl.errors import EvaluationError
 
 
-def pair_lesions(first: pd.DataFrame, second: pd.DataFrame, *, value: str) -> pd.DataFrame:
+def pair_lesions(
+    first: pd.DataFrame, second: pd.DataFrame, *, value: str, unit: str = "lesions"
+) -> pd.DataFrame:
     """Joins two arms on `lesion_id`, and refuses what cannot be compared.
 
     Args:
         first: A row a lesion: `lesion_id`, `patient_id`, `value`, and for predictions `target`.
         second: The same lesions in any order.
         value: The column to compare, such as `prediction` or `dice`.
+        unit: What messages call the rows, such as scans where an organ is compared.
 
     Returns:
         `lesion_id` (sorted), `patient_id`, `first`, `second`, and `target`, `fold` and
@@ -27,33 +30,31 @@ def pair_lesions(first: pd.DataFrame, second: pd.DataFrame, *, value: str) -> pd
     for arm in (first, second):
         if arm["lesion_id"].duplicated().any():
             again = few(arm.loc[arm["lesion_id"].duplicated(), "lesion_id"])
-            raise EvaluationError(
-                f"lesions more than once in one arm: {again}; give one row a lesion"
-            )
+            raise EvaluationError(f"{unit} more than once in one arm: {again}; give one row each")
     alone = set(first["lesion_id"]) ^ set(second["lesion_id"])
     if alone:
         raise EvaluationError(
-            f"{len(alone)} lesions are in one arm only ({few(alone)}): evaluate both arms on the "
-            "same lesions"
+            f"{len(alone)} {unit} are in one arm only ({few(alone)}): evaluate both arms on the "
+            f"same {unit}"
         )
     kept = ["lesion_id", "patient_id", value]
     kept += [name for name in ("target", "fold") if name in first and name in second]
     pairs = first[kept].merge(second[kept], on="lesion_id", suffixes=("", "_second"))
     pairs = pairs.sort_values("lesion_id", ignore_index=True)
-    _refuse_contradictions(pairs)
+    _refuse_contradictions(pairs, unit)
     if "target" in pairs:
         pairs = pairs[pairs["target"].notna()].reset_index(drop=True)
     pairs = pairs.rename(columns={value: "first", f"{value}_second": "second"})
     broken = ~np.isfinite(pairs[["first", "second"]].to_numpy(float)).all(axis=1)
     if broken.any():
         raise EvaluationError(
-            f"{int(broken.sum())} lesions have no finite {value} in one of the arms "
+            f"{int(broken.sum())} {unit} have no finite {value} in one of the arms "
             f"({few(pairs.loc[broken, 'lesion_id'])}): leave them out of both and state how many"
         )
     return pairs.drop(columns=["patient_id_second", "target_second"], errors="ignore")
 
 
-def _refuse_contradictions(pairs: pd.DataFrame) -> None:
+def _refuse_contradictions(pairs: pd.DataFrame, unit: str) -> None:
     """The same lesion must be the same patient's, with the same label, in both arms."""
     for column in ("patient_id", "target"):
         if column not in pairs:
@@ -62,7 +63,7 @@ def _refuse_contradictions(pairs: pd.DataFrame) -> None:
         differs = (one != other) & ~(one.isna() & other.isna())
         if differs.any():
             raise EvaluationError(
-                f"{int(differs.sum())} lesions have another {column} in each arm "
+                f"{int(differs.sum())} {unit} have another {column} in each arm "
                 f"({few(pairs.loc[differs, 'lesion_id'])}): the arms are of different cohorts"
             )
 

@@ -84,7 +84,8 @@ def by_subgroup(
 
     Returns:
         By subgroup, the description and how many rows are in no subgroup for want of a value;
-        or the reason why the subgroup does not apply to these rows.
+        or the reason why the subgroup does not apply to these rows, as a lesion's diameter does
+        not to the organs of a scan.
     """
     summary: dict[str, Any] = {}
     for name, subgroup in settings.subgroups.items():
@@ -94,6 +95,10 @@ def by_subgroup(
             values = settings.lesions[subgroup.column].reindex(rows["lesion_id"])
         else:
             reason = f"no column {subgroup.column!r} in this table or in the lesions"
+            summary[name] = {"not_applicable": reason}
+            continue
+        if len(values) and values.isna().all():
+            reason = f"{subgroup.column!r} is known of none of these rows"
             summary[name] = {"not_applicable": reason}
             continue
         missing = int(values.isna().sum())

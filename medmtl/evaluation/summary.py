@@ -1,8 +1,9 @@
 """All that one experiment found, in one nested dictionary that JSON can hold.
 
 Paths in it: `tasks/<task>/arms/<arm>/outputs/<output>/...`,
-`tasks/<task>/differences/<arm>/...` and
-`segmentation/<task>/<structure>/{arms,differences}/<arm>/...`.
+`tasks/<task>/differences/<arm>/...`,
+`segmentation/<task>/<structure>/{unit,arms,differences}/...`, and of tasks whose structures belong
+to scans, the mean over these: `organs/<task>/{structures,arms,differences}/...`.
 """
 
 import math
@@ -17,6 +18,7 @@ from medmtl.errors import EvaluationError
 from medmtl.evaluation.arm_differences import differences_from_reference
 from medmtl.evaluation.classification_summary import summarize_arm
 from medmtl.evaluation.intervals import Resampling
+from medmtl.evaluation.organ_means import summarize_organs
 from medmtl.evaluation.segmentation_summary import summarize_structure
 from medmtl.evaluation.subgroups import Subgroup, SummarySettings
 from medmtl.evaluation.tables import (
@@ -24,6 +26,7 @@ from medmtl.evaluation.tables import (
     check_predictions,
     check_segmentation,
     check_thresholds,
+    without_empty_lesions,
 )
 
 __all__ = ["Subgroup", "summarize"]
@@ -50,8 +53,8 @@ def summarize(
             or missing: counted, not evaluated), `prediction`; optionally `train_size`, the
             lesions a fold was trained on, without which there is no corrected t-test. Empty
             for an experiment without classification.
-        segmentation: `arm`, `patient_id`, `scan_id`, `lesion_id` (may be missing: the scan
-            then counts as the lesion), `task`, `structure`, `dice`, `nsd`, `hd95_mm`,
+        segmentation: `arm`, `patient_id`, `scan_id`, `lesion_id` (missing or empty for an organ,
+            which belongs to the scan), `task`, `structure`, `dice`, `nsd`, `hd95_mm`,
             `volume_ml`, `reference_volume_ml`, and any column a subgroup is cut by. May be empty.
         lesions: `lesion_id`, `patient_id` and the columns that subgroups are cut by.
         subgroups: By name.
@@ -77,6 +80,7 @@ def summarize(
     if not out_of_fold.empty:
         check_predictions(out_of_fold, by_id, baselines=baselines)
     if not segmentation.empty:
+        segmentation = without_empty_lesions(segmentation)
         check_segmentation(segmentation, by_id)
     settings = SummarySettings(
         resampling=Resampling(samples=bootstrap_samples, seed=seed),
@@ -96,6 +100,7 @@ def summarize(
         "subgroups": dict(subgroups),
         "tasks": _summarize_tasks(out_of_fold, settings),
         "segmentation": _summarize_segmentation(segmentation, settings),
+        "organs": _summarize_organs(segmentation, settings),
     }
     plain: dict[str, Any] = _plain(summary)
     return plain
@@ -151,6 +156,17 @@ def _summarize_segmentation(
             for structure, rows in of_task.groupby("structure", sort=True)
         }
     return summary
+
+
+def _summarize_organs(segmentation: pd.DataFrame, settings: SummarySettings) -> dict[str, Any]:
+    """Of every task whose rows are all of scans, and of no lesion."""
+    if segmentation.empty:
+        return {}
+    return {
+        str(task): summarize_organs(of_task, settings)
+        for task, of_task in segmentation.groupby("task", sort=True)
+        if of_task["lesion_id"].isna().all()
+    }
 
 
 def _plain(value: Any) -> Any:

@@ -69,14 +69,23 @@ def _check_values(rows: pd.DataFrame, where: str, *, scores: bool) -> None:
         )
 
 
+def without_empty_lesions(segmentation: pd.DataFrame) -> pd.DataFrame:
+    """The same scores; an empty `lesion_id`, as tables on disk have it, is a missing one."""
+    if "lesion_id" not in segmentation:
+        return segmentation
+    named = segmentation["lesion_id"].notna() & (segmentation["lesion_id"] != "")
+    return segmentation.assign(lesion_id=segmentation["lesion_id"].astype(object).where(named))
+
+
 def check_segmentation(segmentation: pd.DataFrame, lesions: pd.DataFrame) -> None:
     """Refuses segmentation scores that do not follow the rules of `segmentation_scores`.
 
     Raises:
-        EvaluationError: A column or key is missing, a structure is scored twice by one arm, or a
-            score is missing that the volumes say must exist.
+        EvaluationError: A column or key is missing, a structure is scored twice by one arm or is
+            of scans and of lesions, or a score is missing that the volumes say must exist.
     """
     _require(segmentation, SEGMENTATION_KEYS, [*SCORES, "lesion_id"], "segmentation")
+    _refuse_mixed_units(segmentation)
     _refuse_repeats(
         segmentation, ["arm", "task", "structure", "scan_id", "lesion_id"], "segmentation"
     )
@@ -101,6 +110,16 @@ def check_segmentation(segmentation: pd.DataFrame, lesions: pd.DataFrame) -> Non
         )
     of_lesions = segmentation[segmentation["lesion_id"].notna()]
     _check_cohort(of_lesions, lesions, "segmentation")
+
+
+def _refuse_mixed_units(segmentation: pd.DataFrame) -> None:
+    """Scans and lesions cannot be counted together."""
+    for task, of_lesions in segmentation["lesion_id"].notna().groupby(segmentation["task"]):
+        if of_lesions.nunique() > 1:
+            raise EvaluationError(
+                f"segmentation: task {task!r}: {int((~of_lesions).sum())} of {len(of_lesions)} "
+                "rows have no lesion_id: a task is about lesions, or about organs of scans"
+            )
 
 
 def check_lesions(lesions: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ weights of one. A statistic gives NaN for a resample in which it cannot be compu
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, Real, Shaped
+from jaxtyping import Bool, Float, Int, Real, Shaped
 
 from medmtl.evaluation.metrics import check_binary
 
@@ -104,6 +104,15 @@ def mean_of(statistics: Sequence[Statistic]) -> Statistic:
         return np.asarray(np.mean([each(weights) for each in statistics], axis=0))
 
     return statistic
+
+
+def among(members: Bool[np.ndarray, " lesions"], statistic: Statistic) -> Statistic:
+    """A statistic of some of the lesions only, such as those of one structure."""
+
+    def of_members(weights: Weights) -> Values:
+        return statistic(weights[:, members])
+
+    return of_members
 
 
 def _divide(numerator: Values, denominator: Values) -> Values:

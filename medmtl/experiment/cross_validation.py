@@ -11,7 +11,7 @@ import pandas as pd
 from medmtl.data.audit import AuditEntry, require_no_leak
 from medmtl.data.cache import CachedCase
 from medmtl.data.cases import CaseLoader
-from medmtl.data.manifest import Manifest
+from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.tasks import ClassificationTask
 from medmtl.errors import RunError
 from medmtl.evaluation.subgroups import Subgroup
@@ -36,6 +36,14 @@ class EvaluationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """Scans that are brought onto one working grid before anything is trained."""
+
+    loader: CaseLoader
+    scans: Sequence[Scan]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrossValidation:
     """An experiment, put together by `medmtl.build`.
 
@@ -46,7 +54,7 @@ class CrossValidation:
         config_text: The resolved configuration, as it is frozen.
         binding: The part of such a text that a begun run is tied to.
         manifest: Without the excluded cases.
-        loaders: One for each working grid that the arms use.
+        preparations: Which scans are opened on each working grid that the arms use.
         labels: The class names of each label that an arm learns.
         baselines: From the finished segmentations to scores by name.
         evaluation: How it is judged.
@@ -59,7 +67,7 @@ class CrossValidation:
     config_text: str
     binding: Callable[[str], str]
     manifest: Manifest
-    loaders: Sequence[CaseLoader]
+    preparations: Sequence[Preparation]
     baselines: Callable[[pd.DataFrame], Mapping[str, tuple[ClassificationTask, Scores]]]
     evaluation: EvaluationSettings
     workers: int
@@ -90,8 +98,13 @@ class CrossValidation:
         """
         predictions, segmentation = gather(self.run, self.plan)
         baselines = self.baselines(segmentation)
-        lesions = [lesion for lesion in self.manifest.lesions if lesion.position_mm is not None]
         fold_of = dict(zip(self.folds["patient_id"], self.folds["fold"], strict=True))
+        lesions = [
+            lesion
+            for lesion in self.manifest.lesions
+            if lesion.position_mm is not None
+            and self.manifest.scan(lesion.scan_id).patient_id in fold_of
+        ]
         cohort = Cohort(
             manifest=self.manifest,
             lesions=lesions,
@@ -121,21 +134,22 @@ class CrossValidation:
 
     def _prepare(self) -> None:
         """Fills the cache and audits the folds, before any training."""
-        entries: list[AuditEntry] = []
         fold_of = dict(zip(self.folds["patient_id"], self.folds["fold"], strict=True))
-        for loader in self.loaders:
-            cases = self._open_cases(loader)
-            entries = [
-                AuditEntry(
-                    patient_id=scan.patient_id,
-                    scan_id=scan.scan_id,
-                    series_id=scan.series_id,
-                    content_hash=cases[scan.scan_id].content_hash,
-                    fold=fold_of[scan.patient_id],
-                )
-                for scan in self.manifest.scans
-                if scan.scan_id in cases
-            ]
+        hashes: dict[str, str] = {}
+        for preparation in self.preparations:
+            cases = self._open_cases(preparation)
+            hashes |= {scan_id: case.content_hash for scan_id, case in cases.items()}
+        entries = [
+            AuditEntry(
+                patient_id=scan.patient_id,
+                scan_id=scan.scan_id,
+                series_id=scan.series_id,
+                content_hash=hashes[scan.scan_id],
+                fold=fold_of[scan.patient_id],
+            )
+            for scan in self.manifest.scans
+            if scan.scan_id in hashes
+        ]
         require_no_leak(entries)
         self._freeze_contents(pd.DataFrame([vars(entry) for entry in entries]))
         if not self.run.provenance.is_file():
@@ -158,13 +172,13 @@ class CrossValidation:
                 "experiment another name"
             )
 
-    def _open_cases(self, loader: CaseLoader) -> dict[str, CachedCase]:
+    def _open_cases(self, preparation: Preparation) -> dict[str, CachedCase]:
         from rich.progress import Progress
 
-        needed = {lesion.scan_id for lesion in self.manifest.lesions}
-        scans = [scan for scan in self.manifest.scans if scan.scan_id in needed]
+        loader, scans = preparation.loader, preparation.scans
         with Progress(disable=not sys.stdout.isatty()) as bar:
-            task = bar.add_task("preparing scans", total=len(scans))
+            spacing = " x ".join(f"{mm:g}" for mm in loader.spacing_mm)
+            task = bar.add_task(f"preparing scans at {spacing} mm", total=len(scans))
             return loader.open_all(scans, on_each=lambda: bar.advance(task), workers=self.workers)
 
     def _cell_command(self, cell_id: str) -> list[str]:

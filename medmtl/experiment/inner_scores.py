@@ -1,31 +1,65 @@
 """A look at the inner split: one score a task, cheap enough to be taken every other epoch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 
 from medmtl.data.dataset import LesionDataset
-from medmtl.data.tasks import ClassificationTask, SegmentationTask, Task
+from medmtl.data.patches import WHOLE, ScanDataset
+from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
 from medmtl.evaluation.metrics import roc_auc
 from medmtl.inference.classify import BATCH, classification_logits, probabilities
+from medmtl.inference.organs import OrganSegmenter
 from medmtl.models.multitask import MultiTaskModel
 
 Precision = Literal["bf16", "fp32"]
 
 
 def inner_scores(
-    model: MultiTaskModel, data: LesionDataset, tasks: Sequence[Task], *, precision: Precision
+    model: MultiTaskModel,
+    data: LesionDataset,
+    scans: Mapping[str, ScanDataset],
+    tasks: Sequence[Task],
+    *,
+    precision: Precision,
+    organ_segmenter: Callable[[Sequence[MultiTaskModel], OrganTask], OrganSegmenter],
 ) -> dict[str, float]:
-    """Scores each task: AUC of a classification (one-vs-rest mean), Dice of an outline."""
+    """Scores each task: AUC of a classification (one-vs-rest mean), Dice of outline and organs.
+
+    The Dice of organs is the mean over those drawn on each scan, then over scans, on the
+    working grid.
+    """
     scores = {}
     for task in tasks:
         if isinstance(task, ClassificationTask):
             scores[task.name] = _auc(model, data, task, precision)
-        else:
+        elif isinstance(task, SegmentationTask):
             scores[task.name] = _dice(model, data, task, precision)
+        else:
+            segmenter = organ_segmenter([model], task)
+            scores[task.name] = _organ_dice(segmenter, scans[task.window], task)
     return scores
+
+
+def _organ_dice(segmenter: OrganSegmenter, data: ScanDataset, task: OrganTask) -> float:
+    scores = []
+    for scan in data.scans:
+        case = data.cases[scan.scan_id]
+        logits, place = segmenter.logits(case).max(dim=0)
+        found = torch.where(logits > 0, place, -1)
+        reference = torch.as_tensor(case.read_organs(WHOLE))
+        drawn = data.manifest.drawn(scan)
+        of_scan = []
+        for number, name in enumerate(task.structures):
+            if name in drawn:
+                one, other = found == number, reference == data.label_value(scan, name)
+                total = one.sum() + other.sum()
+                of_scan.append((2 * (one & other).sum() / total).item() if total > 0 else 1.0)
+        if of_scan:
+            scores.append(sum(of_scan) / len(of_scan))
+    return sum(scores) / len(scores) if scores else float("nan")
 
 
 def _auc(

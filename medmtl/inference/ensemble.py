@@ -1,7 +1,7 @@
-"""The fold ensemble: what the models of a cross-validation say together about new cases."""
+"""The fold ensemble of one arm: what its models say together about new cases."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,22 +11,25 @@ import pandas as pd
 import torch
 from rich.progress import track
 
+from medmtl.data.cache import CachedCase
 from medmtl.data.cases import CaseLoader
 from medmtl.data.dataset import LesionDataset
-from medmtl.data.manifest import Lesion, Manifest
+from medmtl.data.geometry import spacing_mm
+from medmtl.data.manifest import Lesion, Manifest, Scan
 from medmtl.data.reading import write_mask
-from medmtl.data.tasks import ClassificationTask, SegmentationTask, Task
+from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
+from medmtl.data.transforms import depth_first
 from medmtl.errors import RunError
 from medmtl.inference.classify import classification_logits, probabilities
+from medmtl.inference.organs import OrganSegmenter
+from medmtl.inference.scope import Scope
 from medmtl.inference.segment import LesionSegmenter, NativeGrid
 from medmtl.models.multitask import MultiTaskModel
 from medmtl.run_folder import write_table
 
-PREDICTION_COLUMNS = [
-    "arm", "patient_id", "scan_id", "lesion_id", "task", "output", "prediction", "lowest_of_folds",
-    "highest_of_folds", "models", "note",
-]  # fmt: skip
 VOLUME = "volume_ml"
+PREDICTED, NOT_ASSESSED = "predicted", "not assessed"
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,9 +41,10 @@ class ArmEnsemble:
         tasks: Its heads.
         models: In evaluation mode, one a fold.
         temperatures: Of each model, by task.
-        loader: Opens the new cases on the arm's working grid.
-        dataset: Makes a dataset of the new lesions.
-        segmenter: Outlines with some models.
+        scopes: What each head was trained on, by task; outside it nothing is predicted.
+        loaders: Open the new cases, by the window or patch of a task.
+        dataset: Makes a dataset of new lesions and their cases.
+        segmenter, organ_segmenter: Outline with some models.
         average_views, precision: Of the arithmetic.
     """
 
@@ -48,29 +52,58 @@ class ArmEnsemble:
     tasks: Sequence[Task]
     models: Sequence[MultiTaskModel]
     temperatures: Sequence[Mapping[str, float]]
-    loader: CaseLoader
-    dataset: Callable[[], LesionDataset]
+    scopes: Mapping[str, Scope]
+    loaders: Mapping[str, CaseLoader]
+    dataset: Callable[[Sequence[Lesion], Mapping[str, CachedCase]], LesionDataset]
     segmenter: Callable[[Sequence[MultiTaskModel], str], LesionSegmenter]
+    organ_segmenter: Callable[[Sequence[MultiTaskModel], OrganTask], OrganSegmenter]
     average_views: bool
     precision: Literal["bf16", "fp32"]
 
-    def predict(self, out: Path, values: Mapping[str, int]) -> list[dict[str, Any]]:
+    def predict(self, out: Path, values: Mapping[str, int]) -> list[Row]:
         """Predicts all tasks; writes a label map a scan and outline task below `out`.
 
         Args:
             out: Folder.
             values: What each lesion's voxels shall have in its scan's label map.
         """
-        data = self.dataset()
-        rows: list[dict[str, Any]] = []
+        spacings_mm = self._spacings()
+        rows: list[Row] = []
         for task in self.tasks:
+            manifest = self.loaders[task.window].manifest
+            refused = {
+                scan.scan_id: self.scopes[task.name].refusal(
+                    manifest.card_of(scan).body_region, spacings_mm[scan.scan_id]
+                )
+                for scan in manifest.scans
+            }
+            scans = [scan for scan in manifest.scans if not refused[scan.scan_id]]
             if isinstance(task, ClassificationTask):
-                rows += self._classes(data, task)
+                rows += self._classes(task, scans)
+            elif isinstance(task, SegmentationTask):
+                rows += self._outlines(task, scans, out, values)
             else:
-                rows += self._outlines(data, task, out, values)
+                rows += self._organs(task, scans, out)
+            rows += self._not_assessed(task, manifest, refused)
         return rows
 
-    def _classes(self, data: LesionDataset, task: ClassificationTask) -> list[dict[str, Any]]:
+    def _spacings(self) -> dict[str, tuple[float, float, float]]:
+        """Of each scan as stored: depth, height, width."""
+        loader = next(iter(self.loaders.values()))
+        return {
+            scan.scan_id: spacing_mm(depth_first(loader.read_volume(scan))[1].affine)
+            for scan in loader.manifest.scans
+        }
+
+    def _lesions(self, task: Task, scans: Sequence[Scan]) -> LesionDataset:
+        loader = self.loaders[task.window]
+        lesions = [one for scan in scans for one in loader.manifest.lesions_of(scan.scan_id)]
+        needed = dict.fromkeys(lesion.scan_id for lesion in lesions)
+        cases = {scan_id: loader.open(loader.manifest.scan(scan_id)) for scan_id in needed}
+        return self.dataset(lesions, cases)
+
+    def _classes(self, task: ClassificationTask, scans: Sequence[Scan]) -> list[Row]:
+        data = self._lesions(task, scans)
         each = [
             probabilities(
                 classification_logits(
@@ -87,111 +120,102 @@ class ArmEnsemble:
         of_folds = np.stack(each)
         first = 1 if task.outputs == 1 else 0
         return [
-            self._row(data.manifest, lesion, task, task.classes[number], of_folds[:, row, number])
+            self._row(
+                data.manifest.scan(lesion.scan_id),
+                lesion.lesion_id,
+                task,
+                task.classes[number],
+                of_folds[:, row, number],
+            )
             for row, lesion in enumerate(data.lesions)
             for number in range(first, len(task.classes))
         ]
 
     def _outlines(
-        self, data: LesionDataset, task: SegmentationTask, out: Path, values: Mapping[str, int]
-    ) -> list[dict[str, Any]]:
+        self, task: SegmentationTask, scans: Sequence[Scan], out: Path, values: Mapping[str, int]
+    ) -> list[Row]:
         rows = []
         segmenter = self.segmenter(self.models, task.name)
-        scans = list(dict.fromkeys(lesion.scan_id for lesion in data.lesions))
-        for scan_id in track(scans, f"{self.arm}: {task.name}", disable=not sys.stdout.isatty()):
-            volume = self.loader.read_volume(data.manifest.scan(scan_id))
+        loader = self.loaders[task.window]
+        data = self._lesions(task, scans)
+        with_lesions = [scan for scan in scans if loader.manifest.lesions_of(scan.scan_id)]
+        for scan in self._tracked(with_lesions, task):
+            volume = loader.read_volume(scan)
             grid = NativeGrid(shape=volume.voxels.shape, affine=volume.affine)
             voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
             labels = np.zeros(grid.shape, dtype=np.int16)
-            for lesion in data.manifest.lesions_of(scan_id):
+            for lesion in loader.manifest.lesions_of(scan.scan_id):
                 assert lesion.position_mm is not None  # the dataset has refused it otherwise
                 mask, alone = segmenter.segment_together_and_alone(
-                    data.cases[scan_id], lesion.position_mm, grid
+                    data.cases[scan.scan_id], lesion.position_mm, grid
                 )
                 labels[mask] = values[lesion.lesion_id]
                 volumes = np.array([each.sum() * voxel_ml for each in alone])
-                row = self._row(data.manifest, lesion, task, VOLUME, volumes)
+                row = self._row(scan, lesion.lesion_id, task, VOLUME, volumes)
                 rows.append({**row, "prediction": mask.sum() * voxel_ml})
-            write_mask(out / "masks" / self.arm / f"{scan_id}.nii.gz", labels, grid.affine)
+            write_mask(out / "masks" / self.arm / f"{scan.scan_id}.nii.gz", labels, grid.affine)
+        return rows
+
+    def _organs(self, task: OrganTask, scans: Sequence[Scan], out: Path) -> list[Row]:
+        """A label map a scan, and a table of what its values mean."""
+        rows = []
+        segmenter = self.organ_segmenter(self.models, task)
+        loader = self.loaders[task.window]
+        folder = out / "organs" / self.arm / task.name
+        for scan in self._tracked(scans, task):
+            volume = loader.read_volume(scan)
+            voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
+            labels, alone_ml = segmenter.segment_with_spread(loader.open(scan), volume)
+            for value, structure in enumerate(task.structures, start=1):
+                row = self._row(scan, "", task, f"{structure} {VOLUME}", alone_ml[:, value - 1])
+                rows.append({**row, "prediction": (labels == value).sum() * voxel_ml})
+            write_mask(folder / f"{scan.scan_id}.nii.gz", labels, volume.affine)
+        if scans:
+            legend = pd.DataFrame(
+                {"value": range(1, len(task.structures) + 1), "structure": task.structures}
+            )
+            write_table(folder / "structures.csv", legend)
+        return rows
+
+    def _tracked(self, scans: Sequence[Scan], task: Task) -> Iterator[Scan]:
+        return iter(track(scans, f"{self.arm}: {task.name}", disable=not sys.stdout.isatty()))
+
+    def _not_assessed(
+        self, task: Task, manifest: Manifest, refused: Mapping[str, str]
+    ) -> list[Row]:
+        """A row for each thing that the head was not asked about, with the reason."""
+        rows = []
+        for scan in manifest.scans:
+            reason = refused[scan.scan_id]
+            ids = [""]
+            if not isinstance(task, OrganTask):
+                ids = [lesion.lesion_id for lesion in manifest.lesions_of(scan.scan_id)]
+            for lesion_id in ids if reason else []:
+                row = self._names(scan, lesion_id, task)
+                rows.append({**row, "status": NOT_ASSESSED, "note": reason})
         return rows
 
     def _row(
-        self, manifest: Manifest, lesion: Lesion, task: Task, output: str, of_folds: np.ndarray
-    ) -> dict[str, Any]:
+        self, scan: Scan, lesion_id: str, task: Task, output: str, of_folds: np.ndarray
+    ) -> Row:
         return {
-            "arm": self.arm,
-            "patient_id": manifest.scan(lesion.scan_id).patient_id,
-            "scan_id": lesion.scan_id,
-            "lesion_id": lesion.lesion_id,
-            "task": task.name,
+            **self._names(scan, lesion_id, task),
             "output": output,
+            "status": PREDICTED,
             "prediction": of_folds.mean(),
             "lowest_of_folds": of_folds.min(),
             "highest_of_folds": of_folds.max(),
             "models": len(self.models),
         }
 
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """All arms on all new cases.
-
-    Attributes:
-        arms: What predicts.
-        manifest: Of the new cases, excluded ones and all.
-        seen: Content hashes of the scans that the models were trained on.
-    """
-
-    arms: Sequence[ArmEnsemble]
-    manifest: Manifest
-    seen: frozenset[str]
-
-    def run(self, out: Path) -> pd.DataFrame:
-        """Predicts and writes `predictions.csv` and `masks/<arm>/<scan>.nii.gz` below `out`.
-
-        A case that cannot be predicted keeps a row that says why. A mask is a label map: lesion
-        k of its scan, in the order of lesions.csv, has the value k; where two overlap, the later
-        one is drawn over the earlier.
-        """
-        values = {
-            lesion.lesion_id: number
-            for scan in self.manifest.scans
-            for number, lesion in enumerate(self.manifest.lesions_of(scan.scan_id), start=1)
-        }
-        if (out / "predictions.csv").exists():
-            raise RunError(
-                f"{out.name} holds predictions already; name another folder, or delete it"
-            )
-        rows = [row for arm in self.arms for row in arm.predict(out, values)]
-        notes = self._notes()
-        for row in rows:
-            row["note"] = notes.get(row["scan_id"], "")
-        table = pd.DataFrame([*rows, *self._not_predicted()], columns=PREDICTION_COLUMNS)
-        write_table(out / "predictions.csv", table)
-        return table
-
-    def _notes(self) -> dict[str, str]:
-        note = "this scan was in the training data of this run: no prediction of a new case"
-        loader = self.arms[0].loader
+    def _names(self, scan: Scan, lesion_id: str, task: Task) -> Row:
         return {
-            scan.scan_id: note
-            for scan in loader.manifest.scans
-            if loader.open(scan).content_hash in self.seen
+            "arm": self.arm,
+            "patient_id": scan.patient_id,
+            "scan_id": scan.scan_id,
+            "lesion_id": lesion_id,
+            "task": task.name,
         }
-
-    def _not_predicted(self) -> list[dict[str, Any]]:
-        reasons = {each.id: each.reason for each in self.manifest.card.exclusions}
-        return [
-            {
-                "patient_id": self.manifest.scan(lesion.scan_id).patient_id,
-                "scan_id": lesion.scan_id,
-                "lesion_id": lesion.lesion_id,
-                "note": f"excluded: {reason}",
-            }
-            for lesion in self.manifest.lesions
-            for reason in [reasons.get(lesion.lesion_id) or reasons.get(lesion.scan_id)]
-            if reason
-        ]
 
 
 def load_weights(model: MultiTaskModel, state: Mapping[str, torch.Tensor]) -> MultiTaskModel:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medmtl.data.cache import CachedCase
 from medmtl.data.geometry import voxel_to_world, world_to_voxel
-from medmtl.data.intensity import IntensityWindow, flatten_inside
+from medmtl.data.intensity import IntensityWindow, Shown, hide_image
 from medmtl.data.windows import NO_HU
 from medmtl.models.multitask import MultiTaskModel
 
@@ -48,7 +48,7 @@ class LesionSegmenter:
             lesion that is larger is cut off at its faces.
         spacing_mm: Of the working grid.
         intensity: How HU are scaled.
-        padding_only: The control: one HU for the whole file.
+        shown: The image, or what a control sees of it.
         average_views: Whether mirrored views are averaged.
         precision: Of the arithmetic.
     """
@@ -58,7 +58,7 @@ class LesionSegmenter:
     region_mm: tuple[float, float, float]
     spacing_mm: tuple[float, float, float]
     intensity: IntensityWindow
-    padding_only: bool
+    shown: Shown
     average_views: bool
     precision: Literal["bf16", "fp32"]
 
@@ -104,8 +104,8 @@ class LesionSegmenter:
         self, case: CachedCase, box: tuple[slice, slice, slice]
     ) -> Float[Tensor, "models depth height width"]:
         image_hu = torch.as_tensor(case.read_image(box)).float()[None, None]
-        if self.padding_only:
-            image_hu = flatten_inside(image_hu, torch.ones_like(image_hu, dtype=torch.bool))
+        inside = torch.ones_like(image_hu, dtype=torch.bool)
+        image_hu = hide_image(image_hu, inside, self.shown)
         image, cut = self._padded(image_hu)
         image = self.intensity.scale(image)
         mirrors = MIRRORS if self.average_views else MIRRORS[:1]

@@ -25,7 +25,7 @@ class TaskLoss(Protocol):
         logits: Tensor,
         targets: Tensor,
         *,
-        observed: Bool[Tensor, " batch"],
+        observed: Bool[Tensor, "batch *structures"],
         inside: Bool[Tensor, "batch 1 depth height width"],
     ) -> Float[Tensor, ""]: ...
 
@@ -93,3 +93,50 @@ class SegmentationLoss:
         total = probability.flatten(1).sum(1) + targets.flatten(1).sum(1)
         dice = (2 * overlap + SMOOTH_VOXELS) / (total + SMOOTH_VOXELS)
         return (entropy * inside).sum() / voxels + (1 - dice).mean()
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganLoss:
+    """Soft Dice a structure over the batch, plus weighted binary cross-entropy a voxel.
+
+    One yes or no a structure, rather than one choice among all: an organ that was not drawn is
+    then simply left out, and never taken for background of the others. Dice is taken over the
+    batch, since many a patch holds nothing of an organ. Organs fill a hundredth of a patch: at
+    equal weights small ones stayed empty for a whole training.
+
+    Attributes:
+        foreground_weight: Of an organ's voxels in the cross-entropy.
+
+    Source:
+        As `SegmentationLoss`; batch Dice: Isensee 2021.
+    """
+
+    foreground_weight: float
+
+    def __call__(
+        self,
+        logits: Float[Tensor, "batch structures depth height width"],
+        targets: Bool[Tensor, "batch structures depth height width"],
+        *,
+        observed: Bool[Tensor, "batch structures"],
+        inside: Bool[Tensor, "batch 1 depth height width"],
+    ) -> Float[Tensor, ""]:
+        """Computes the loss."""
+        if not observed.any():
+            return logits.new_zeros(())
+        case, structure = torch.nonzero(observed, as_tuple=True)
+        known, within = logits[observed].flatten(1), inside[case, 0].flatten(1).float()
+        wanted = targets[observed].flatten(1).float() * within
+        entropy = F.binary_cross_entropy_with_logits(
+            known, wanted, reduction="none", pos_weight=known.new_tensor(self.foreground_weight)
+        )
+        probability = known.sigmoid() * within
+        drawn = structure.unique()
+
+        def over_batch(each: Float[Tensor, " pairs"]) -> Float[Tensor, " drawn"]:
+            return each.new_zeros(observed.shape[1]).index_add(0, structure, each)[drawn]
+
+        overlap = over_batch((probability * wanted).sum(1))
+        total = over_batch(probability.sum(1) + wanted.sum(1))
+        dice = (2 * overlap + SMOOTH_VOXELS) / (total + SMOOTH_VOXELS)
+        return (entropy * within).sum() / within.sum().clamp(min=1) + (1 - dice).mean()

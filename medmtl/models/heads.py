@@ -43,27 +43,33 @@ class SegmentationHead(nn.Module):
     The last step lays channels out into the voxels that the encoder's stem folded in
     (sub-pixel convolution), so logits have the input's full resolution.
 
+    Args:
+        channels: Of the encoder's feature maps, fine to coarse.
+        finest: How many voxels one voxel of the finest map spans.
+        outputs: Logits a voxel: 1 for a lesion, one a structure for organs.
+
     Source:
         Ronneberger 2015; added features: Chaurasia 2017; sub-pixel convolution: Shi 2016.
     """
 
-    def __init__(self, *, channels: Sequence[int], finest: Stride) -> None:
+    def __init__(self, *, channels: Sequence[int], finest: Stride, outputs: int = 1) -> None:
         super().__init__()
         self.finest = finest
+        self.outputs = outputs
         pairs = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
         self.narrow = nn.ModuleList(nn.Conv3d(c, f, 1, bias=False) for c, f in pairs)
         self.levels = nn.ModuleList(_smooth(fine) for _, fine in pairs)
         depth, height, width = finest
-        self.output = nn.Conv3d(channels[0], depth * height * width, 3, padding=1)
+        self.output = nn.Conv3d(channels[0], outputs * depth * height * width, 3, padding=1)
 
-    def forward(self, features: Features) -> Float[Tensor, "batch 1 depth height width"]:
+    def forward(self, features: Features) -> Float[Tensor, "batch outputs depth height width"]:
         """Computes the logits, in fp32."""
         decoded = features[-1]
         for narrow, level, finer in zip(self.narrow, self.levels, features[-2::-1], strict=True):
             # The convolution behind it smooths; trilinear's gradient took a sixth of a step.
             raised = F.interpolate(narrow(decoded), size=finer.shape[2:], mode="nearest")
             decoded = level(raised + finer)
-        return channels_to_space(self.output(decoded), self.finest).float()
+        return channels_to_space(self.output(decoded), self.finest, self.outputs).float()
 
 
 def _smooth(channels: int) -> nn.Module:
@@ -77,10 +83,11 @@ def _smooth(channels: int) -> nn.Module:
 
 
 def channels_to_space(
-    logits: Float[Tensor, "batch channels d h w"], factors: Stride
-) -> Float[Tensor, "batch 1 depth height width"]:
+    logits: Float[Tensor, "batch channels d h w"], factors: Stride, outputs: int = 1
+) -> Float[Tensor, "batch outputs depth height width"]:
     """Lays channels out as the voxels that each coarse voxel spans."""
     batch, _, depth, height, width = logits.shape
     a, b, c = factors
-    tiles = logits.reshape(batch, a, b, c, depth, height, width).permute(0, 4, 1, 5, 2, 6, 3)
-    return tiles.reshape(batch, 1, depth * a, height * b, width * c)
+    tiles = logits.reshape(batch, outputs, a, b, c, depth, height, width)
+    tiles = tiles.permute(0, 1, 5, 2, 6, 3, 7, 4)
+    return tiles.reshape(batch, outputs, depth * a, height * b, width * c)

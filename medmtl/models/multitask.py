@@ -49,7 +49,8 @@ class MultiTaskModel(nn.Module):
             tasks: Names of heads that look at the same kind of window.
 
         Returns:
-            By task: [batch outputs], or [batch 1 depth height width] for outlines.
+            By task: [batch outputs], or [batch outputs depth height width] for outlines and
+            organs.
         """
         (window,) = {self.windows[task] for task in tasks}
         use_norms_of(self.encoder, window)

@@ -10,8 +10,9 @@ from typing import Any, Literal
 import torch
 from torch import Generator, Tensor, nn
 
-from medmtl.data.dataset import LesionDataset
-from medmtl.data.tasks import ClassificationTask, Task
+from medmtl.data.dataset import Batch, LesionDataset
+from medmtl.data.patches import ScanDataset
+from medmtl.data.tasks import ClassificationTask, Task, lesion_tasks
 from medmtl.errors import RunError, TrainingError
 from medmtl.losses.balance import FixedWeights
 from medmtl.losses.task import TaskLoss
@@ -20,6 +21,7 @@ from medmtl.training.checkpoint import RandomState, load_tensors, save_tensors
 
 SMOOTHED_LOOKS = 3  # an inner split is small: one lucky epoch must not win
 Scores = Mapping[str, float]
+Step = Mapping[str, Tensor]  # of each window or patch, which rows of its dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,9 @@ class Trainer:
 
     Attributes:
         model: Trained in place.
-        data: The training lesions.
+        data: The training lesions; may be empty if no task looks at them.
+        scans: The training scans, by patch; a step takes lesions and patches in the proportion
+            of `settings.batch_size` and each patch's own.
         tasks: What is learned.
         losses: By task.
         balance: Makes one loss of them.
@@ -58,6 +62,7 @@ class Trainer:
 
     model: MultiTaskModel
     data: LesionDataset
+    scans: Mapping[str, ScanDataset]
     tasks: Sequence[Task]
     losses: Mapping[str, TaskLoss]
     balance: FixedWeights
@@ -97,12 +102,12 @@ class Trainer:
         self, epoch: int, optimizer: torch.optim.Optimizer, generator: Generator
     ) -> dict[str, float]:
         self.model.train()
-        batches = self._draw_batches(generator)
+        steps = self._draw_steps(generator)
         means = {task.name: _Mean() for task in self.tasks}
-        for number, rows in enumerate(batches):
-            step = (epoch - 1) * len(batches) + number
+        for number, rows in enumerate(steps):
+            step = (epoch - 1) * len(steps) + number
             for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate(step, self.settings.epochs * len(batches))
+                group["lr"] = self._learning_rate(step, self.settings.epochs * len(steps))
             losses = self._losses_of(rows, generator)
             self._step(epoch, self.balance.combine(losses), optimizer)
             for task, loss in losses.items():
@@ -126,11 +131,11 @@ class Trainer:
         if total.requires_grad:
             optimizer.step()
 
-    def _losses_of(self, rows: Tensor, generator: Generator) -> dict[str, Tensor]:
+    def _losses_of(self, step: Step, generator: Generator) -> dict[str, Tensor]:
         losses = {}
         for window in sorted({task.window for task in self.tasks}):
             tasks = [task.name for task in self.tasks if task.window == window]
-            batch = self.data.training_batch(rows, window, generator)
+            batch = self._batch(window, step[window], generator)
             with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
                 logits = self.model(batch.image, tasks)
             for task in tasks:
@@ -141,6 +146,26 @@ class Trainer:
                     inside=batch.inside,
                 )
         return losses
+
+    def _batch(self, window: str, rows: Tensor, generator: Generator) -> Batch:
+        if window in self.scans:
+            return self.scans[window].training_batch(rows, generator)
+        return self.data.training_batch(rows, window, generator)
+
+    def _draw_steps(self, generator: Generator) -> list[Step]:
+        """One epoch: every lesion once; where no task looks at lesions, as many patches as scans."""
+        steps: list[dict[str, Tensor]] = []
+        if lesion_tasks(self.tasks):
+            windows = {task.window for task in lesion_tasks(self.tasks)}
+            steps = [dict.fromkeys(windows, rows) for rows in self._draw_batches(generator)]
+        for patch, scans in self.scans.items():
+            size = scans.patch.batch_size
+            count = len(steps) or max(1, round(len(scans) / size))
+            rows = scans.draw_rows(count * size, generator)
+            steps = steps or [{} for _ in range(count)]
+            for step, chosen in zip(steps, rows.split(size), strict=True):
+                step[patch] = chosen
+        return list(steps)
 
     def _draw_batches(self, generator: Generator) -> list[Tensor]:
         count = len(self.data)

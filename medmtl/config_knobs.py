@@ -1,0 +1,342 @@
+"""The groups of knobs: meaning, unit, range, default, and where the default comes from.
+
+Lengths of space are in mm and in the order depth, height, width (patient axes S, A, R),
+the order of tensor axes. Nothing here imports torch: a mistyped key is told in a blink.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Millimetres = Annotated[float, Field(gt=0, le=1000)]
+SizeMm = tuple[Millimetres, Millimetres, Millimetres]
+JitterMm = tuple[
+    Annotated[float, Field(ge=0, le=500)],
+    Annotated[float, Field(ge=0, le=500)],
+    Annotated[float, Field(ge=0, le=500)],
+]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+NameFault = tuple[tuple[str | int, ...], str, Sequence[str]]
+
+
+class NameFaults(ValueError):
+    """Values and names that cannot be used, found by our own validators.
+
+    Attributes:
+        faults: Where each stands, what is wrong, and the names that there are.
+    """
+
+    def __init__(self, faults: Sequence[NameFault]) -> None:
+        super().__init__("; ".join(message for _, message, _ in faults))
+        self.faults = list(faults)
+
+
+class Knobs(BaseModel):
+    """A frozen group of knobs that refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            numbers = (int, float, float | None)
+            faults: list[NameFault] = [
+                ((name,), f"needs a number (got {values[name]})", [])
+                for name, each in cls.model_fields.items()
+                if each.annotation in numbers and isinstance(values.get(name), bool)
+            ]
+            if faults:
+                raise NameFaults(faults)
+        return values
+
+
+class Window(Knobs):
+    """A box of fixed physical size around a lesion's position.
+
+    The part of it that lies beyond the file is padding. Where files were cut to the lesion,
+    padding tells the lesion's size: keep the window so small that every file fills it.
+    """
+
+    size_mm: SizeMm = Field(description="edge lengths; rounded to whole voxels of spacing_mm")
+    jitter_mm: JitterMm = Field(
+        (0.0, 0.0, 0.0),
+        description="while training, the centre moves by up to so much along each axis",
+    )
+
+
+class Intensity(Knobs):
+    """Which HU a network sees. Default: from air to above soft tissue and contrast."""
+
+    low_hu: float = Field(-1000.0, ge=-1024, le=3000)
+    high_hu: float = Field(400.0, ge=-1000, le=4000)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Intensity":
+        if self.low_hu >= self.high_hu:
+            raise ValueError("low_hu must be below high_hu")
+        return self
+
+
+class Augmentation(Knobs):
+    """Random changes while training, in mm, degrees and HU, one `grid_sample` a batch.
+
+    `None` of them changes what side of the body a lesion is on, except the flips: switch
+    flip_width off for tasks that know left from right.
+    """
+
+    rotation_degrees: float = Field(180.0, ge=0, le=180, description="about the long body axis")
+    tilt_degrees: float = Field(0.0, ge=0, le=45, description="about the other two axes")
+    scaling: float = Field(0.15, ge=0, le=0.5, description="log of the largest enlargement")
+    flip_depth: bool = True
+    flip_height: bool = True
+    flip_width: bool = True
+    shift_mm: float = Field(1.0, ge=0, le=50, description="beside a window's own jitter_mm")
+    noise_hu: float = Field(20.0, ge=0, le=200, description="largest standard deviation")
+    offset_hu: float = Field(30.0, ge=0, le=200, description="largest shift of all voxels")
+
+
+class PatchAugmentation(Augmentation):
+    """As for windows; but a patient stays upright, and paired organs swap names when mirrored."""
+
+    rotation_degrees: float = Field(12.0, ge=0, le=180, description="about the long body axis")
+    tilt_degrees: float = Field(8.0, ge=0, le=45, description="about the other two axes")
+    flip_depth: bool = False
+    flip_height: bool = False
+    shift_mm: float = Field(0.0, ge=0, le=50, description="beside where the patch is drawn")
+
+
+class Patch(Knobs):
+    """A box anywhere in a scan, for heads that look at whole scans."""
+
+    size_mm: SizeMm = Field(description="edge lengths; rounded to whole voxels of spacing_mm")
+    spacing_mm: SizeMm = Field(description="scans are resampled to it for this patch")
+    batch_size: int = Field(
+        4, ge=2, le=1024, description="patches a step, beside training.batch_size lesions"
+    )
+    organ_share: Fraction = Field(
+        0.8, description="of patches aimed at a drawn organ, each organ equally often"
+    )
+    intensity: Intensity | None = Field(None, description="default: the experiment's")
+    augmentation: PatchAugmentation = PatchAugmentation()
+
+
+class LeanResidual(Knobs):
+    """Our own encoder: space-to-depth stem, residual blocks, batch norm; made for AMX CPUs."""
+
+    kind: Literal["lean_residual"] = "lean_residual"
+    widths: list[Annotated[int, Field(ge=8, le=1024, multiple_of=8)]] = Field(
+        [32, 64, 96, 128],
+        min_length=2,
+        max_length=6,
+        description="channels a level; 32 or more keep a matrix unit busy",
+    )
+    dropout: Fraction = Field(0.0, description="share of feature channels dropped in training")
+
+
+class MonaiSegResNet(Knobs):
+    """MONAI's SegResNet encoder (Myronenko 2018), anisotropic strides as our own."""
+
+    kind: Literal["monai_segresnet"]
+    init_filters: int = Field(16, ge=8, le=128, multiple_of=8)
+    blocks_down: list[Annotated[int, Field(ge=1, le=8)]] = Field(
+        [1, 2, 2, 4], min_length=2, max_length=6
+    )
+    norm: Literal["batch", "instance"] = "batch"
+
+
+Encoder = Annotated[LeanResidual | MonaiSegResNet, Field(discriminator="kind")]
+
+
+class CrossEntropy(Knobs):
+    """Plain cross-entropy."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+
+
+class Focal(Knobs):
+    """Focal loss (Lin 2017): easy cases weigh less."""
+
+    kind: Literal["focal"]
+    gamma: float = Field(2.0, ge=0, le=10)
+
+
+class Classification(Knobs):
+    """A head that gives each lesion a class."""
+
+    kind: Literal["classification"]
+    label: str = Field(description="column of lesions.csv, declared in the data card")
+    window: str
+    weight: float = Field(1.0, gt=0, le=1000, description="of its loss in the sum")
+    loss: CrossEntropy | Focal = Field(CrossEntropy(), discriminator="kind")
+    dropout: float = Field(0.2, ge=0, lt=1, description="before the last layer")
+
+
+class Segmentation(Knobs):
+    """A head, with its decoder, that outlines the lesion at a position."""
+
+    kind: Literal["segmentation"]
+    structure: str = Field(description="the data card's lesion_structure")
+    window: str
+    weight: float = Field(1.0, gt=0, le=1000, description="of its loss in the sum")
+
+
+class Organs(Knobs):
+    """A head, with its decoder, that finds organs in whole scans."""
+
+    kind: Literal["organs"]
+    structures: list[str] = Field(
+        default_factory=list, description="of the data card; default: all of them"
+    )
+    patch: str
+    weight: float = Field(1.0, gt=0, le=1000, description="of its loss in the sum")
+    foreground_weight: float = Field(
+        20.0, ge=1, le=1000, description="of an organ's voxels in the cross-entropy; they are few"
+    )
+
+
+Head = Annotated[Classification | Segmentation | Organs, Field(discriminator="kind")]
+
+
+class Arm(Knobs):
+    """One thing to be trained and compared: some of the heads, on some input."""
+
+    heads: list[str] = Field(min_length=1)
+    input: Literal["image", "padding_only", "stored_only"] = Field(
+        "image",
+        description="controls see one HU inside the file (padding_only), or where voxels were "
+        "stored (stored_only: -1024 HU, as around a body or an organ cut out, was not)",
+    )
+    title: str = ""
+    caution: str = Field("", description="printed beside every number of this arm")
+    set: dict[str, Any] = Field(
+        default_factory=dict, description="departures of this arm, such as training.epochs: 60"
+    )
+
+
+class Training(Knobs):
+    """How one model learns."""
+
+    epochs: int = Field(
+        40, ge=1, le=10_000, description="rounds over the lesions; without such heads, the scans"
+    )
+    batch_size: int = Field(32, ge=2, le=4096, description="lesions a step")
+    learning_rate: float = Field(2e-3, gt=0, le=1, description="AdamW's, at the end of warm-up")
+    weight_decay: float = Field(0.05, ge=0, le=1)
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of all steps; then a cosine")
+    gradient_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
+    precision: Literal["bf16", "fp32"] = "bf16"
+    sampling: Literal["natural", "balanced"] = Field(
+        "natural", description="balanced: each class of the first classification equally often"
+    )
+    select_epoch: Literal["best", "last"] = Field(
+        "best", description="best: by the inner split's scores; last: after the whole schedule"
+    )
+    evaluate_every: int = Field(2, ge=1, description="epochs between looks at the inner split")
+
+
+class Folds(Knobs):
+    """Who is tested where. Patients are never split."""
+
+    count: int = Field(5, ge=2, le=100)
+    stratify_by: str | None = Field(None, description="a label; default: the first head's")
+    inner_fraction: float = Field(
+        0.2, gt=0, lt=0.6, description="of the training patients; chooses epoch and temperature"
+    )
+    table: Path | None = Field(None, description="your own CSV: patient_id, fold")
+
+
+class LesionColumn(Knobs):
+    """A column of lesions.csv used as it is, such as the diameter."""
+
+    kind: Literal["lesion_column"]
+    task: str
+    column: str
+    title: str = ""
+
+
+class LogisticColumns(Knobs):
+    """Logistic regression on columns of lesions.csv, fitted on the training patients."""
+
+    kind: Literal["logistic"]
+    task: str
+    columns: list[str] = Field(min_length=1)
+    title: str = ""
+
+
+class PredictedVolume(Knobs):
+    """The volume that an arm's segmentation head found, used as a score."""
+
+    kind: Literal["predicted_volume"]
+    task: str
+    arm: str
+    title: str = ""
+
+
+class PredictionTable(Knobs):
+    """Somebody else's predictions: a CSV with lesion_id and prediction."""
+
+    kind: Literal["table"]
+    task: str
+    path: Path
+    title: str = ""
+
+
+Baseline = Annotated[
+    LesionColumn | LogisticColumns | PredictedVolume | PredictionTable,
+    Field(discriminator="kind"),
+]
+
+
+class Subgroup(Knobs):
+    """Lesions for which a number lies in a range; shown apart."""
+
+    column: str
+    at_least: float | None = None
+    at_most: float | None = None
+    title: str = ""
+
+
+class Inference(Knobs):
+    """How trained models are asked."""
+
+    average_views: bool = Field(
+        True, description="average turned and mirrored views; switch off for left-right tasks"
+    )
+    region_mm: SizeMm = Field(
+        (64.0, 64.0, 64.0), description="box around a position in which a lesion is outlined"
+    )
+    overlap: float = Field(
+        0.5, ge=0, lt=1, description="of neighbouring windows that slide over a whole scan"
+    )
+
+
+class Evaluation(Knobs):
+    """How predictions are judged."""
+
+    bootstrap_samples: int = Field(2000, ge=100, le=100_000)
+    nsd_tolerance_mm: Millimetres = 1.0
+    sensitivity: float = Field(0.9, gt=0, lt=1, description="thresholds are set for, inside")
+    reference: str | None = Field(None, description="arm or baseline that others are paired with")
+    subgroups: dict[str, Subgroup] = Field(default_factory=dict)
+
+
+class Engine(Knobs):
+    """Where cells run."""
+
+    kind: Literal["local"] = "local"
+    workers: int = Field(2, ge=1, le=256)
+    threads_per_worker: int = Field(1, ge=1, le=256)
+    retries: int = Field(2, ge=0, le=20)
+
+
+class Cache(Knobs):
+    """Preprocessed scans on disk, shared by all cells and runs."""
+
+    folder: Path = Path(".medmtl_cache")
+    max_gb: float = Field(20.0, gt=0, description="the least recently used are removed first")

@@ -1,0 +1,1 @@
+"""What a collection offers to several tasks that share an encoder: who is labelled for what."""

@@ -1,0 +1,200 @@
+"""Scans as batches of patches: boxes anywhere in a scan, with the organs that were drawn there.
+
+Voxels stay in the cache on disk; a patch reads the one block that it needs. Where an organ was
+not drawn nothing is known of it: `observed` says so for each case and structure, and its target
+must not be looked at.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from medmtl.data.aims import OrganAims
+from medmtl.data.cache import CachedCase
+from medmtl.data.dataset import Batch, InputView
+from medmtl.data.intensity import hide_image
+from medmtl.data.manifest import Manifest, Scan
+from medmtl.data.placement import SpatialAugmentation
+from medmtl.data.tasks import OrganTask
+from medmtl.data.windows import NO_HU, Size
+
+NOT_DRAWN = -2  # a label value that no voxel has; -1 lies beyond the file
+WHOLE = (slice(None), slice(None), slice(None))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchShape:
+    """A patch on its working grid.
+
+    Attributes:
+        size: Voxels along depth, height, width.
+        spacing_mm: Of the working grid.
+        augmentation: How it is turned, scaled and mirrored while training.
+        batch_size: Patches a step.
+        organ_share: Of patches that are aimed at an organ; the others lie anywhere.
+    """
+
+    size: Size
+    spacing_mm: tuple[float, float, float]
+    augmentation: SpatialAugmentation
+    batch_size: int
+    organ_share: float
+
+
+@dataclass(kw_only=True)
+class ScanDataset:
+    """Some scans of a manifest, ready to be cut from.
+
+    Attributes:
+        scans: In a fixed order; a row of a batch is a place in this order.
+        cases: Cached cases by scan id, with organs, on the patch's grid.
+        tasks: What is learned of them.
+        patch: The shape.
+        view: What the voxels go through.
+    """
+
+    manifest: Manifest
+    scans: Sequence[Scan]
+    cases: Mapping[str, CachedCase]
+    tasks: Sequence[OrganTask]
+    patch: PatchShape
+    view: InputView
+    _aims: OrganAims | None = field(default=None, init=False)
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def observed(self, task: OrganTask) -> Bool[Tensor, "n structures"]:
+        """Which structures of a task were drawn on which scan."""
+        drawn = [self.manifest.drawn(scan) for scan in self.scans]
+        rows = [[name in each for name in task.structures] for each in drawn]
+        return torch.tensor(rows, dtype=torch.bool).reshape(len(rows), len(task.structures))
+
+    def label_value(self, scan: Scan, structure: str) -> int:
+        """The value that a structure has in a scan's label map."""
+        return self.manifest.card_of(scan).structures[structure]
+
+    def draw_rows(self, count: int, generator: Generator) -> Int[Tensor, " count"]:
+        """Draws scans so that each organ is aimed at equally often, however rarely it was drawn."""
+        return self._aiming().draw_rows(count, generator)
+
+    def training_batch(self, rows: Int[Tensor, " batch"], generator: Generator) -> Batch:
+        """Cuts one patch of each scan: aimed, turned, mirrored and disturbed at random."""
+        placement = self.patch.augmentation.draw(len(rows), generator)
+        cut = [
+            self._cut(row, self._centre(row, generator) + shift.numpy(), matrix)
+            for row, matrix, shift in zip(
+                rows.tolist(), placement.matrices, self._in_voxels(placement.shifts_mm), strict=True
+            )
+        ]
+        image_hu, labels = (torch.stack([each[n] for each in cut]) for n in (0, 1))
+        inside = labels >= 0
+        if self.view.shown != "image":
+            image_hu = hide_image(image_hu, inside, self.view.shown)
+        else:
+            image_hu = self.view.disturbance.disturb(image_hu, inside, generator)
+        mirrored = torch.linalg.det(placement.matrices) < 0
+        targets, observed = {}, {}
+        for task in self.tasks:
+            targets[task.name], observed[task.name] = self._targets(task, rows, labels, mirrored)
+        return Batch(
+            image=self.view.intensity.scale(image_hu),
+            inside=inside,
+            targets=targets,
+            observed=observed,
+        )
+
+    def _targets(
+        self,
+        task: OrganTask,
+        rows: Int[Tensor, " batch"],
+        labels: Int[Tensor, "batch 1 d h w"],
+        mirrored: Bool[Tensor, " batch"],
+    ) -> tuple[Bool[Tensor, "batch structures d h w"], Bool[Tensor, "batch structures"]]:
+        """A mirrored patient's left parotid is on the right: paired structures change places."""
+        values = torch.tensor([self._values(task, int(row)) for row in rows])
+        targets = labels == values[:, :, None, None, None]
+        observed = self.observed(task)[rows]
+        swapped = torch.tensor(task.mirrored)
+        return (
+            torch.where(mirrored[:, None, None, None, None], targets[:, swapped], targets),
+            torch.where(mirrored[:, None], observed[:, swapped], observed),
+        )
+
+    def _values(self, task: OrganTask, row: int) -> list[int]:
+        """The label value of each structure on a scan; one that no voxel has, if not drawn."""
+        scan = self.scans[row]
+        drawn = self.manifest.drawn(scan)
+        return [self.label_value(scan, n) if n in drawn else NOT_DRAWN for n in task.structures]
+
+    def _centre(self, row: int, generator: Generator) -> NDArray[np.float64]:
+        """A voxel of a random drawn organ, or anywhere; so that the patch is not mostly empty."""
+        shape = np.array(self.cases[self.scans[row].scan_id].shape, dtype=np.float64)
+        half = np.array(self.patch.size) / 2
+        places = torch.rand(6, generator=generator).double().numpy()
+        aim = self._aiming().choose(row, places[1:3])
+        if aim is not None and places[0] < self.patch.organ_share:
+            centre = aim + (places[3:] - 0.5) * half
+        else:
+            centre = places[3:] * shape - 0.5
+        nearest = np.minimum(half, shape / 2) - 0.5
+        return np.clip(centre, nearest, shape - 1 - nearest)
+
+    def _aiming(self) -> OrganAims:
+        if self._aims is None:
+            wanted = {name for task in self.tasks for name in task.structures}
+            self._aims = OrganAims(
+                [self.cases[scan.scan_id].read_organs(WHOLE) for scan in self.scans],
+                [
+                    {
+                        name: self.label_value(scan, name)
+                        for name in sorted(wanted & self.manifest.drawn(scan))
+                    }
+                    for scan in self.scans
+                ],
+            )
+        return self._aims
+
+    def _in_voxels(self, offsets_mm: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3"]:
+        return offsets_mm / torch.tensor(self.patch.spacing_mm)
+
+    def _cut(
+        self, row: int, centre: NDArray[np.float64], matrix: Float[Tensor, "3 3"]
+    ) -> tuple[Float[Tensor, "1 d h w"], Int[Tensor, "1 d h w"]]:
+        """HU and label values of one patch; labels are -1 beyond the file."""
+        case = self.cases[self.scans[row].scan_id]
+        spacing = torch.tensor(self.patch.spacing_mm)
+        axes = [torch.arange(length) - (length - 1) / 2 for length in self.patch.size]
+        offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) * spacing
+        points = offsets @ matrix.T / spacing + torch.as_tensor(centre, dtype=torch.float32)
+        shape = torch.tensor(case.shape)
+        first = points.amin((0, 1, 2)).floor().long().clamp(torch.zeros(3).long(), shape - 1)
+        last = points.amax((0, 1, 2)).ceil().long().add(1).clamp(first + 1, shape)
+        depth, height, width = (
+            slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)
+        )
+        block = (depth, height, width)
+        grid = (points - first) / (last - first - 1).clamp(min=1) * 2 - 1
+        grid = grid.flip(-1)[None]
+        image = torch.as_tensor(case.read_image(block)).float()
+        labels = torch.as_tensor(case.read_organs(block)).float()
+        inside = ((points >= -0.5) & (points <= shape - 0.5)).all(-1)[None]
+        image = _sample(image, grid, "bilinear")
+        return (
+            torch.where(inside, image, float(NO_HU)),
+            torch.where(inside, _sample(labels, grid, "nearest").long(), -1),
+        )
+
+
+def _sample(
+    voxels: Float[Tensor, "bd bh bw"], grid: Float[Tensor, "1 d h w 3"], mode: str
+) -> Float[Tensor, "1 d h w"]:
+    return F.grid_sample(
+        voxels[None, None], grid, mode=mode, padding_mode="border", align_corners=True
+    )[0]

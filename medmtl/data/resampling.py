@@ -1,0 +1,79 @@
+"""Linear resampling between grids whose axes are parallel: a scan's own and the working grid.
+
+Parallel axes make the interpolation separable: one pass an axis, some fifteen times faster than a
+general one. MONAI's `Spacing(scale_extent=True)` is the reference that the tests hold it against;
+it loses the sign of an origin that lies within a voxel of 0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Where the voxels of a volume lie.
+
+    Attributes:
+        shape: Voxels along each axis.
+        affine: 4 x 4, maps voxel indices to RAS mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+
+def respaced(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
+    """The grid of another spacing with the same axes over the same extent.
+
+    The extent is that of whole voxels, not of what lies between the first and the last centre:
+    a file of two slices of 2.5 mm is 5 mm thick.
+
+    Args:
+        grid: Any, oblique ones too.
+        spacing_mm: Of each axis, in the grid's order.
+    """
+    shape = np.array(grid.shape)
+    own_mm = np.linalg.norm(grid.affine[:3, :3], axis=0)
+    step = np.asarray(spacing_mm) / own_mm
+    count = np.maximum(1, np.round(shape / step)).astype(int)
+    first = (shape / count - 1) / 2
+    affine = np.eye(4)
+    affine[:3, :3] = grid.affine[:3, :3] * step
+    affine[:3, 3] = grid.affine[:3, :3] @ first + grid.affine[:3, 3]
+    return Grid(shape=(int(count[0]), int(count[1]), int(count[2])), affine=affine)
+
+
+def resample(
+    voxels: Float[Tensor, "a b c"], source: Grid, target: Grid
+) -> Float[Tensor, "a2 b2 c2"]:
+    """Interpolates a volume at the voxel centres of a grid with parallel axes, in the same order.
+
+    Beyond the outermost centres the outermost voxels are repeated.
+    """
+    to_source = np.linalg.solve(source.affine, target.affine)
+    for axis in range(3):
+        places = to_source[axis, 3] + to_source[axis, axis] * np.arange(target.shape[axis])
+        voxels = _resample_axis(voxels, axis, places)
+    return voxels
+
+
+def _resample_axis(
+    voxels: Float[Tensor, "a b c"], axis: int, places: NDArray[np.float64]
+) -> Float[Tensor, "a2 b2 c2"]:
+    last = voxels.shape[axis] - 1
+    places = np.clip(places, 0, last)
+    if len(places) == last + 1 and np.abs(places - np.arange(last + 1)).max() < 1e-6:
+        return voxels
+    low = np.minimum(np.floor(places).astype(int), max(last - 1, 0))
+    shape = [1, 1, 1]
+    shape[axis] = len(places)
+    share = torch.as_tensor((places - low).astype(np.float32)).reshape(shape)
+    below = voxels.index_select(axis, torch.as_tensor(low))
+    above = voxels.index_select(axis, torch.as_tensor(np.minimum(low + 1, last)))
+    return torch.lerp(below, above, share)

@@ -1,0 +1,143 @@
+"""The organs of a whole scan, on the scan's own grid."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from medmtl.data.cache import CachedCase
+from medmtl.data.intensity import IntensityWindow, Shown, hide_image
+from medmtl.data.patches import WHOLE
+from medmtl.data.reading import Volume
+from medmtl.data.resampling import Grid, resample
+from medmtl.data.tasks import OrganTask
+from medmtl.data.transforms import as_stored, depth_first
+from medmtl.data.windows import NO_HU, Size
+from medmtl.models.multitask import MultiTaskModel
+
+WIDTH = 4  # axis of a batch that runs from left to right
+
+
+@dataclass(frozen=True, kw_only=True)
+class OrganSegmenter:
+    """Finds organs with one model, or with several whose logits are averaged.
+
+    A window of the size of the training patches slides over the scan on the working grid; the
+    logits are interpolated at the scan's own voxels.
+
+    Attributes:
+        models: In evaluation mode.
+        task: Which head; its structures' places, from 1, are the values of the label map.
+        size: Voxels of the sliding window: depth, height, width.
+        overlap: Share by which neighbouring windows overlap.
+        intensity: How HU are scaled.
+        shown: The image, or what a control sees of it.
+        average_views: Whether the mirrored scan is looked at too, its sides swapped back.
+        precision: Of the arithmetic.
+
+    Source:
+        Sliding window with Gaussian weights: Isensee 2021; MONAI's implementation.
+    """
+
+    models: Sequence[MultiTaskModel]
+    task: OrganTask
+    size: Size
+    overlap: float
+    intensity: IntensityWindow
+    shown: Shown
+    average_views: bool
+    precision: Literal["bf16", "fp32"]
+
+    def segment(self, case: CachedCase, volume: Volume) -> UInt8[np.ndarray, "i j k"]:
+        """Finds the organs of a scan.
+
+        Args:
+            case: The scan on the working grid.
+            volume: As stored; only where its voxels lie is looked at.
+
+        Returns:
+            A label map in the order of the stored voxels.
+        """
+        return self.segment_with_spread(case, volume)[0]
+
+    def segment_with_spread(
+        self, case: CachedCase, volume: Volume
+    ) -> tuple[UInt8[np.ndarray, "i j k"], Float[np.ndarray, "models structures"]]:
+        """What the models find together, and the volumes in ml that each finds alone.
+
+        The volumes are measured on the working grid.
+        """
+        voxel_ml = abs(float(np.linalg.det(case.affine[:3, :3]))) / 1000
+        total = torch.zeros(len(self.task.structures), *case.shape)
+        volumes_ml = []
+        for alone in self._each_logits(case):
+            total += alone
+            found = _label_map(alone)
+            counts = torch.bincount(found.flatten().long(), minlength=len(total) + 1)[1:]
+            volumes_ml.append(counts.numpy() * voxel_ml)
+        stored = depth_first(volume)[1]
+        working = Grid(shape=case.shape, affine=case.affine)
+        # One structure at a time: a chest at full resolution would not fit all at once.
+        labels = _label_map(resample(each, working, stored) for each in total)
+        return as_stored(labels.numpy(), volume.affine), np.stack(volumes_ml)
+
+    def logits(self, case: CachedCase) -> Float[Tensor, "structures depth height width"]:
+        """Mean logits of all models and views, on the working grid."""
+        total = torch.zeros(len(self.task.structures), *case.shape)
+        for alone in self._each_logits(case):
+            total += alone
+        return total / len(self.models)
+
+    @torch.no_grad()
+    def _each_logits(
+        self, case: CachedCase
+    ) -> Iterator[Float[Tensor, "structures depth height width"]]:
+        image_hu = torch.as_tensor(case.read_image(WHOLE)).float()[None, None]
+        inside = torch.ones_like(image_hu, dtype=torch.bool)
+        image_hu = hide_image(image_hu, inside, self.shown)
+        image = self.intensity.scale(image_hu)
+        for model in self.models:
+            found = self._slide(model, image)
+            if self.average_views:
+                swapped = self._slide(model, image.flip(WIDTH)).flip(WIDTH - 1)
+                found = (found + swapped[self.task.mirrored]) / 2
+            yield found
+
+    def _slide(
+        self, model: MultiTaskModel, image: Float[Tensor, "1 1 depth height width"]
+    ) -> Float[Tensor, "structures depth height width"]:
+        from monai.inferers import sliding_window_inference  # seconds to import
+
+        def ask(windows: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
+                return model(windows, [self.task.name])[self.task.name]
+
+        beyond = self.intensity.scale(torch.full((1, 1, 1, 1, 1), float(NO_HU))).item()
+        found = sliding_window_inference(
+            image,
+            roi_size=self.size,
+            sw_batch_size=4,
+            predictor=ask,
+            overlap=self.overlap,
+            mode="gaussian",
+            padding_mode="constant",
+            cval=beyond,
+        )
+        return found[0]
+
+
+def _label_map(logits: Iterable[Float[Tensor, "d h w"]]) -> UInt8[Tensor, "d h w"]:
+    """The structure, from 1, whose logit is above 0 and above those of all others; else 0."""
+    labels: Tensor | None = None
+    best = torch.zeros(())
+    for value, each in enumerate(logits, start=1):
+        if labels is None:
+            labels = torch.zeros(each.shape, dtype=torch.uint8)
+        labels[each > best] = value
+        best = torch.maximum(best, each)
+    assert labels is not None  # a task has at least one structure
+    return labels

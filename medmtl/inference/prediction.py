@@ -1,0 +1,88 @@
+"""New cases and the arms that are asked about them: one table, and the masks beside it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from medmtl.data.manifest import Manifest
+from medmtl.errors import RunError
+from medmtl.inference.ensemble import PREDICTED, ArmEnsemble, Row
+from medmtl.run_folder import write_table
+
+PREDICTION_COLUMNS = [
+    "arm", "patient_id", "scan_id", "lesion_id", "task", "output", "status", "prediction",
+    "lowest_of_folds", "highest_of_folds", "models", "note",
+]  # fmt: skip
+EXCLUDED = "excluded"
+SEEN = "this scan was in the training data of this run: no prediction of a new case"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """All arms on all new cases.
+
+    Attributes:
+        arms: What predicts.
+        manifest: Of the new cases, excluded ones and all.
+        seen: Content hashes of the scans that the models were trained on.
+    """
+
+    arms: Sequence[ArmEnsemble]
+    manifest: Manifest
+    seen: frozenset[str]
+
+    def run(self, out: Path) -> pd.DataFrame:
+        """Predicts and writes `predictions.csv`, `masks/` and `organs/` below `out`.
+
+        A case that cannot be predicted keeps a row that says why. `masks/<arm>/<scan>.nii.gz` is
+        a label map: lesion k of its scan, in the order of lesions.csv, has the value k; where two
+        overlap, the later one is drawn over the earlier. `organs/<arm>/<task>/structures.csv`
+        says what the values of the maps beside it mean.
+        """
+        values = {
+            lesion.lesion_id: number
+            for scan in self.manifest.scans
+            for number, lesion in enumerate(self.manifest.lesions_of(scan.scan_id), start=1)
+        }
+        if (out / "predictions.csv").exists():
+            raise RunError(
+                f"{out.name} holds predictions already; name another folder, or delete it"
+            )
+        rows = [row for arm in self.arms for row in arm.predict(out, values)]
+        predicted = {row["scan_id"] for row in rows if row["status"] == PREDICTED}
+        known = self._seen_scans(predicted)
+        for row in rows:
+            if row["status"] == PREDICTED and row["scan_id"] in known:
+                row["note"] = SEEN
+        table = pd.DataFrame([*rows, *self._excluded()], columns=PREDICTION_COLUMNS)
+        write_table(out / "predictions.csv", table)
+        return table
+
+    def _seen_scans(self, predicted: set[str]) -> set[str]:
+        loader = next(iter(self.arms[0].loaders.values()))
+        return {
+            scan.scan_id
+            for scan in loader.manifest.scans
+            if scan.scan_id in predicted and loader.open(scan).content_hash in self.seen
+        }
+
+    def _excluded(self) -> list[Row]:
+        reasons = {each.id: each.reason for each in self.manifest.card.exclusions}
+        rows = []
+        for scan in self.manifest.scans:
+            lesions = [one.lesion_id for one in self.manifest.lesions_of(scan.scan_id)]
+            for lesion_id in lesions or [""]:
+                reason = reasons.get(lesion_id) or reasons.get(scan.scan_id)
+                if reason:
+                    rows.append(
+                        {
+                            "patient_id": scan.patient_id,
+                            "scan_id": scan.scan_id,
+                            "lesion_id": lesion_id,
+                            "status": EXCLUDED,
+                            "note": reason,
+                        }
+                    )
+        return rows

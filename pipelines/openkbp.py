@@ -1,0 +1,51 @@
+"""Two collections in one network: nodules of LIDC-IDRI, organs of OpenKBP, the whole experiment.
+
+    python pipelines/openkbp.py ../shared/data
+
+Four arms on the same five folds: organs alone, malignancy alone, both with the nodules' outline
+in one encoder, and the control that sees only which voxels were stored. Killed at any moment, the
+same command goes on. It leaves the run in runs/lidc-openkbp, its small tables in
+results/lidc-openkbp, and rewrites its part of docs/results.md and of the README.
+"""
+
+import sys
+from pathlib import Path
+
+from medmtl.build.experiment import build_cross_validation
+from medmtl.build.report import build_report, describe_experiment
+from medmtl.config_file import load_config
+from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
+from medmtl.data.adapters.openkbp import import_openkbp
+from medmtl.errors import MedmtlError
+from medmtl.reporting.results_page import publish_results
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def main(data: Path) -> None:
+    """Imports both collections, cross-validates, reports, publishes."""
+    config = load_config(ROOT / "configs" / "lidc_openkbp.yaml", [f"output={ROOT / 'runs'}"])
+    nodules, organs = config.manifest
+    import_lidc_nodules(data / "lidc_nodules", nodules)
+    import_openkbp(data / "openkbp_head_neck", organs)
+
+    experiment = build_cross_validation(config)  # checks every file, assigns folds, makes the plan
+    experiment.run_all()  # trains the cells that are not done yet, then evaluates
+    report = build_report(experiment.run.path)
+
+    publish_results(
+        experiment.run,
+        describe_experiment(config),
+        command="python pipelines/openkbp.py ../shared/data",
+        tables=ROOT / "results" / "lidc-openkbp",
+        page=ROOT / "docs" / "results.md",
+        readme=ROOT / "README.md",
+    )
+    print(f"run:      {experiment.run.path}\nreport:   {report}\nresults:  docs/results.md")
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / "shared/data"))
+    except MedmtlError as fault:
+        sys.exit(f"openkbp.py: {fault}")
