@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 
-.PHONY: setup test test-slow lint clean
+.PHONY: demo setup test test-slow lint clean
 
 setup: $(VENV)/.ready
 
@@ -13,6 +13,9 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	@touch $@
+
+demo: setup
+	$(BIN)/python pipelines/demo.py
 
 test: setup
 	$(BIN)/python -m pytest -n 2

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 from typer._click.exceptions import ClickException  # typer's own copy; it has no public name
 
-from medmtl.errors import ManifestError, MedmtlError
+from medmtl.cli_data import importing, manifests, phantom
+from medmtl.errors import MedmtlError
 
 BAD_INPUT, INTERRUPTED = 2, 130
 
@@ -18,53 +19,25 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-importing = typer.Typer(help="Make a manifest from a collection.", no_args_is_help=True)
-manifests = typer.Typer(help="Look at a manifest.", no_args_is_help=True)
 app.add_typer(importing, name="import")
 app.add_typer(manifests, name="manifest")
+app.command()(phantom)
 
-Out = Annotated[Path, typer.Option("--out", help="Folder of the manifest to write.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, laid on top of the file.")]
 
 
-@importing.command("lidc-nodules")
-def import_lidc(
-    folder: Annotated[Path, typer.Argument(help="Holds nodules.csv, images/ and masks/.")],
-    out: Out,
+@app.command("describe")
+def describe_configuration(
+    config: Annotated[Path, typer.Argument(help="A YAML file, see configs/.")],
+    set_: Set = None,
 ) -> None:
-    """Import nodules cut from LIDC-IDRI."""
-    from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
+    """Show parameters, arithmetic and memory a part, beside separate networks; train nothing."""
+    from medmtl.config_file import load_config
 
-    _tell_imported(import_lidc_nodules(folder, out), out)
+    loaded = load_config(config, set_ or [])
+    from medmtl.build.architecture import describe_network
 
-
-@importing.command("folder")
-def import_own(
-    table: Annotated[Path, typer.Argument(help="CSV: patient_id, image, and what you have.")],
-    out: Out,
-    card: Annotated[
-        Path | None, typer.Option(help="YAML: what the labels mean. A template is made if none.")
-    ] = None,
-) -> None:
-    """Import your own CSV table and NIfTI files."""
-    from medmtl.data.adapters.folder import import_folder
-
-    _tell_imported(import_folder(table, out, card=card), out)
-
-
-@manifests.command("check")
-def check(manifest: Annotated[Path, typer.Argument(help="Folder of the manifest.")]) -> None:
-    """Open every file and list all faults at once."""
-    from medmtl.data.manifest_check import check_manifest
-    from medmtl.data.manifest_files import read_manifest
-
-    read = read_manifest(manifest)
-    faults = check_manifest(read)
-    for fault in faults:
-        print(fault)
-    if faults:
-        raise MedmtlError(f"{read.card.name}: {len(faults)} faults; mend the tables, or exclude")
-    print(f"{_size(read)}: no fault found")
+    print(describe_network(loaded))
 
 
 @app.command("cross-validate")
@@ -130,7 +103,7 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
 def predict(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     manifest: Annotated[Path, typer.Option(help="Of the new cases.")],
-    out: Annotated[Path, typer.Option(help="Folder for predictions.csv and masks/.")],
+    out: Annotated[Path, typer.Option(help="Folder for predictions.csv, masks/ and organs/.")],
     arm: Annotated[
         list[str] | None, typer.Option(help="Only these arms; default: all that see the image.")
     ] = None,
@@ -140,8 +113,9 @@ def predict(
 
     build_prediction(run, manifest, arm or []).run(out)
     print(f"predictions:  {out / 'predictions.csv'}")
-    if (out / "masks").is_dir():
-        print(f"masks:        {out / 'masks'}")
+    for name in ("masks", "organs"):
+        if (out / name).is_dir():
+            print(f"{name + ':':<14}{out / name}")
 
 
 def main() -> None:
@@ -164,30 +138,3 @@ def main() -> None:
     if code == INTERRUPTED:  # typer turns Ctrl-C into this code
         print("\nmedmtl: interrupted; the same command goes on from here", file=sys.stderr)
     sys.exit(code or 0)
-
-
-def _tell_imported(manifest: object, out: Path) -> None:
-    from medmtl.data.manifest import Manifest
-    from medmtl.data.manifest_check import require_sound
-
-    assert isinstance(manifest, Manifest)
-    try:
-        require_sound(manifest)
-    except ManifestError as error:
-        raise ManifestError(
-            f"{error}\nthe manifest was written to {out}, but must be mended before it is used"
-        ) from None
-    print(f"{_size(manifest)}\nmanifest: {out}")
-
-
-def _size(manifest: object) -> str:
-    from medmtl.data.manifest import Manifest
-
-    assert isinstance(manifest, Manifest)
-    patients = len({scan.patient_id for scan in manifest.scans})
-    lines = [
-        f"{manifest.card.name}: {patients} patients, {len(manifest.scans)} scans, "
-        f"{len(manifest.lesions)} lesions"
-    ]
-    lines += [f"  excluded {each.id}: {each.reason}" for each in manifest.card.exclusions]
-    return "\n".join(lines)

@@ -196,7 +196,10 @@ class Organs(Knobs):
     patch: str
     weight: float = Field(1.0, gt=0, le=1000, description="of its loss in the sum")
     foreground_weight: float = Field(
-        20.0, ge=1, le=1000, description="of an organ's voxels in the cross-entropy; they are few"
+        10.0, ge=1, le=1000, description="of an organ's voxels in the cross-entropy; they are few"
+    )
+    one_piece: bool = Field(
+        False, description="keep the largest connected piece of each organ; not for kidneys in one"
     )
 
 

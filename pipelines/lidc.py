@@ -45,4 +45,5 @@ if __name__ == "__main__":
     try:
         main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / "shared/data/lidc_nodules"))
     except MedmtlError as fault:
-        sys.exit(f"lidc.py: {fault}")
+        print(f"lidc.py: {fault}", file=sys.stderr)
+        sys.exit(2)

@@ -48,4 +48,5 @@ if __name__ == "__main__":
     try:
         main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / "shared/data"))
     except MedmtlError as fault:
-        sys.exit(f"openkbp.py: {fault}")
+        print(f"openkbp.py: {fault}", file=sys.stderr)
+        sys.exit(2)

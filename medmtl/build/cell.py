@@ -17,6 +17,7 @@ from medmtl.build.learning import build_losses, build_model, build_tasks, build_
 from medmtl.build.splits import drawn_scans, lesions_of, split_patients
 from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
+from medmtl.config_knobs import Organs
 from medmtl.data.cache import CachedCase
 from medmtl.data.dataset import LesionDataset
 from medmtl.data.manifest import Manifest
@@ -75,9 +76,11 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
             sensitivity=config.evaluation.sensitivity,
             nsd_tolerance_mm=config.evaluation.nsd_tolerance_mm,
             segmenter=lambda models, task: build_segmenter(config, models, task),
-            organ_segmenter=lambda models, task: build_organ_segmenter(config, models, task),
-            quick_organ_segmenter=lambda models, task: build_organ_segmenter(
-                config, models, task, quick=True
+            organ_segmenter=lambda model, task, offsets: build_organ_segmenter(
+                config, [model], task, [offsets]
+            ),
+            quick_organ_segmenter=lambda model, task: build_organ_segmenter(
+                config, [model], task, [[0.0] * len(task.structures)], quick=True
             ),
         ),
         fingerprint=_fingerprint(binding_part(dump_config(config, run.path)), parts, scan_parts),
@@ -166,7 +169,12 @@ def build_segmenter(config: Config, models: Sequence[MultiTaskModel], task: str)
 
 
 def build_organ_segmenter(
-    config: Config, models: Sequence[MultiTaskModel], task: OrganTask, *, quick: bool = False
+    config: Config,
+    models: Sequence[MultiTaskModel],
+    task: OrganTask,
+    offsets: Sequence[Sequence[float]],
+    *,
+    quick: bool = False,
 ) -> OrganSegmenter:
     """Finds organs with the models of one arm's configuration.
 
@@ -174,6 +182,7 @@ def build_organ_segmenter(
         quick: One view and little overlap, for looks while training.
     """
     (arm,) = config.arms.values()
+    head = config.heads[task.name]
     return OrganSegmenter(
         models=models,
         task=task,
@@ -181,6 +190,8 @@ def build_organ_segmenter(
         overlap=min(QUICK_OVERLAP, config.inference.overlap) if quick else config.inference.overlap,
         intensity=build_intensity(config, task.window),
         shown=arm.input,
+        offsets=offsets,
+        one_piece=isinstance(head, Organs) and head.one_piece,
         average_views=config.inference.average_views and not quick,
         precision=config.training.precision,
     )

@@ -80,10 +80,7 @@ def _arm(run: RunFolder, config: Config, plan: Sequence[Cell], manifest: Manifes
         arm=arm,
         tasks=tasks,
         models=[load_weights(build_model(config, tasks), each["state"]) for each in saved],
-        temperatures=[
-            {task: values["temperature"] for task, values in each["calibration"].items()}
-            for each in saved
-        ],
+        calibrations=[each["calibration"] for each in saved],
         scopes={
             task.name: joined_scope([Scope.from_dict(each["scopes"][task.name]) for each in saved])
             for task in tasks
@@ -98,7 +95,9 @@ def _arm(run: RunFolder, config: Config, plan: Sequence[Cell], manifest: Manifes
             config, manifest=manifest, lesions=lesions, cases=cases, tasks=tasks, training=False
         ),
         segmenter=lambda models, task: build_segmenter(config, models, task),
-        organ_segmenter=lambda models, task: build_organ_segmenter(config, models, task),
+        organ_segmenter=lambda models, task, offsets: build_organ_segmenter(
+            config, models, task, offsets
+        ),
         average_views=config.inference.average_views,
         precision=config.training.precision,
     )

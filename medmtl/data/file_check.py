@@ -1,11 +1,13 @@
 """Checks the files of a manifest: opens each, and holds it against its row."""
 
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from rich.progress import track
 
 from medmtl.data.faults import Fault, lesion_fault, scan_fault
 from medmtl.data.geometry import distance_outside_mm, voxel_to_world
@@ -24,6 +26,7 @@ from medmtl.errors import ManifestError, ScanError
 MASK_SLACK_MM = 10.0
 # Tables are rounded; less than this is not outside.
 OUTSIDE_MM = 0.01
+WORTH_A_BAR = 10
 
 
 def check_files(manifest: Manifest, *, workers: int) -> Iterator[Fault]:
@@ -40,7 +43,9 @@ def check_files(manifest: Manifest, *, workers: int) -> Iterator[Fault]:
     jobs = [(scan, lesions.pop(scan.scan_id, [])) for scan in manifest.scans]
     yield from _check_shared(manifest)
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        for faults in pool.map(lambda job: list(_check_case(manifest, *job)), jobs):
+        checked = pool.map(lambda job: list(_check_case(manifest, *job)), jobs)
+        quiet = len(jobs) < WORTH_A_BAR or not sys.stdout.isatty()
+        for faults in track(checked, "checking files", total=len(jobs), disable=quiet):
             yield from faults
 
 
@@ -71,6 +76,7 @@ def _check_case(manifest: Manifest, scan: Scan, lesions: Sequence[Lesion]) -> It
         try:
             organs = _read_mask(manifest, scan.organ_mask, image, may_be_empty=True)
             _require_known_structures(organs, manifest.card, scan.organ_mask)
+            _require_sides(organs, manifest.card, scan.organ_mask)
         except (ScanError, ManifestError) as error:
             yield scan_fault(scan, str(error))
     for lesion in lesions:
@@ -91,6 +97,19 @@ def _require_known_structures(mask: MaskVolume, card: DataCard, relative: str) -
     if unknown:
         values = ", ".join(str(value) for value in sorted(unknown))
         raise ScanError(f"{relative}: holds the values {values}, which are no structures of {CARD}")
+
+
+def _require_sides(mask: MaskVolume, card: DataCard, relative: str) -> None:
+    """In RAS mm the left one of a pair has the smaller first coordinate."""
+    for left, right in card.left_right_pairs:
+        there = [np.argwhere(mask.voxels == card.structures[name]) for name in (left, right)]
+        if all(len(voxels) for voxels in there):
+            sides_mm = [voxel_to_world(mask.affine, voxels)[:, 0].mean() for voxels in there]
+            if sides_mm[0] > sides_mm[1]:
+                raise ScanError(
+                    f"{relative}: {left} lies to the patient's right of {right}: were the labels "
+                    "swapped, or has the affine lost a sign?"
+                )
 
 
 def _check_lesion(manifest: Manifest, lesion: Lesion, image: Volume) -> Iterator[Fault]:

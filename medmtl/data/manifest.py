@@ -54,7 +54,7 @@ class DataCard(BaseModel):
     lesion_mask_reference_standard: str = ""
     structures: dict[str, int] = Field(default_factory=dict, description="organ label values")
     left_right_pairs: list[tuple[str, str]] = Field(
-        default_factory=list, description="structures that a mirrored patient would swap"
+        default_factory=list, description="left, right: a mirrored patient would swap them"
     )
     organ_mask_reference_standard: str = ""
     labels: dict[str, Label] = Field(default_factory=dict)

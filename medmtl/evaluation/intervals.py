@@ -110,7 +110,7 @@ def patient_bootstrap(
     empty = Interval(None, None, None, method + detail, resampling.level, n_patients)
     estimate = float(statistic(np.ones((1, len(owner)), dtype=int))[0]) if groups else np.nan
     if np.isnan(estimate):
-        return empty.without_bounds("undefined on these lesions (no lesions, or one class only)")
+        return empty.without_bounds("undefined on these data (none, or one class only)")
     values = np.concatenate([statistic(block) for block in _weights(owner, groups, resampling)])
     return _percentiles(replace(empty, estimate=estimate), values)
 

@@ -1,6 +1,5 @@
 """What one prediction is worth: the AUC of scores, the overlap and surface of a mask."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +7,7 @@ from jaxtyping import Bool, Real
 from scipy.stats import rankdata
 
 from medmtl.errors import EvaluationError
+from medmtl.evaluation.surface import hausdorff_95_mm, surface_dice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +109,7 @@ def segmentation_scores(
 
     Source:
         Nikolov et al. 2021 (NSD, on marching-cubes surface elements, as in DeepMind's
-        surface-distance); MONAI's implementations of NSD and HD95.
+        surface-distance); see `medmtl.evaluation.surface`.
     """
     _check_geometry(predicted, reference, spacing_mm, tolerance_mm)
     voxel_ml = float(np.prod(spacing_mm)) / 1000
@@ -155,30 +155,11 @@ def _surface_scores(
     tolerance_mm: float,
 ) -> tuple[float, float]:
     """NSD and HD95 of two masks that both hold a voxel."""
-    # Here, because importing MONAI takes 4 s and most readers of this file want the AUC.
-    import torch
-    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
-    from monai.metrics.surface_dice import compute_surface_dice
-
     box = _bounding_box(predicted | reference)
     # All surface lies in the box, so cropping is exact; the rim closes masks at the border.
-    found = torch.from_numpy(np.pad(predicted[box], 1))[None, None]
-    drawn = torch.from_numpy(np.pad(reference[box], 1))[None, None]
-    spacing = [float(step) for step in spacing_mm]
-    with warnings.catch_warnings():  # MONAI's notes to itself, with paths, would fill the logs
-        warnings.simplefilter("ignore", FutureWarning)
-        nsd = compute_surface_dice(
-            found,
-            drawn,
-            class_thresholds=[float(tolerance_mm)],
-            include_background=True,
-            spacing=spacing,
-            use_subvoxels=True,
-        )
-        hd95 = compute_hausdorff_distance(
-            found, drawn, include_background=True, percentile=95, spacing=spacing
-        )
-    return float(nsd.item()), float(hd95.item())
+    found, drawn = np.pad(predicted[box], 1), np.pad(reference[box], 1)
+    nsd = surface_dice(found, drawn, spacing_mm=spacing_mm, tolerance_mm=tolerance_mm)
+    return nsd, hausdorff_95_mm(found, drawn, spacing_mm=spacing_mm)
 
 
 def _bounding_box(mask: Bool[np.ndarray, "i j k"]) -> tuple[slice, ...]:

@@ -15,10 +15,11 @@ from medmtl.data.audit import AuditEntry, require_no_leak
 from medmtl.data.cases import CaseLoader
 from medmtl.data.dataset import LesionDataset
 from medmtl.data.patches import ScanDataset
-from medmtl.data.tasks import ClassificationTask, Task
+from medmtl.data.tasks import ClassificationTask, Task, organ_tasks
 from medmtl.evaluation.calibration import fit_temperature
 from medmtl.evaluation.operating_point import choose_threshold
 from medmtl.experiment.inner_scores import inner_scores
+from medmtl.experiment.organ_offsets import choose_offsets
 from medmtl.experiment.plan import Cell
 from medmtl.experiment.progress import CellProgress, write_progress
 from medmtl.experiment.testing import CellTest, Judgement
@@ -94,7 +95,7 @@ class CellJob:
             tell=lambda stage: self._progress(stage, self.settings.epochs),
         )
         write_table(self.folder.out_of_fold, test.classes(calibration))
-        write_table(self.folder.segmentation, test.structures())
+        write_table(self.folder.segmentation, test.structures(calibration))
         write_json(self.folder.done, self._facts(trainer, calibration))
         self.folder.checkpoint.unlink(missing_ok=True)
 
@@ -152,8 +153,15 @@ class CellJob:
         return trainer
 
     def _calibrate(self) -> dict[str, dict[str, Any]]:
-        """Temperatures, and thresholds of binary tasks, from the inner split only."""
+        """Temperatures, thresholds of binary tasks, offsets of organs: from the inner split."""
         calibration: dict[str, dict[str, Any]] = {}
+        for organs in organ_tasks(self.tasks):
+            self._progress("calibrating", self.settings.epochs)
+            segmenter = self.judgement.organ_segmenter(
+                self.model, organs, [0.0] * len(organs.structures)
+            )
+            scans = self.scan_parts["inner"][organs.window]
+            calibration[organs.name] = {"offsets": choose_offsets(segmenter, scans)}
         for task in self._classifications():
             logits = self._logits(task, "inner")
             targets, observed = self.parts["inner"].targets(task)

@@ -24,7 +24,7 @@ def inner_scores(
     tasks: Sequence[Task],
     *,
     precision: Precision,
-    organ_segmenter: Callable[[Sequence[MultiTaskModel], OrganTask], OrganSegmenter],
+    organ_segmenter: Callable[[MultiTaskModel, OrganTask], OrganSegmenter],
 ) -> dict[str, float]:
     """Scores each task: AUC of a classification (one-vs-rest mean), Dice of outline and organs.
 
@@ -38,7 +38,7 @@ def inner_scores(
         elif isinstance(task, SegmentationTask):
             scores[task.name] = _dice(model, data, task, precision)
         else:
-            segmenter = organ_segmenter([model], task)
+            segmenter = organ_segmenter(model, task)
             scores[task.name] = _organ_dice(segmenter, scans[task.window], task)
     return scores
 

@@ -33,7 +33,7 @@ class Judgement:
         sensitivity: That thresholds are chosen for on the inner split.
         nsd_tolerance_mm: Of the normalised surface Dice.
         segmenter: Makes a segmenter of lesions for models and a task.
-        organ_segmenter: Makes a segmenter of organs for models and a task.
+        organ_segmenter: Makes a segmenter of organs for a model, a task and its offsets.
         quick_organ_segmenter: The same with one view and little overlap, for looks in between.
     """
 
@@ -41,8 +41,8 @@ class Judgement:
     sensitivity: float
     nsd_tolerance_mm: float
     segmenter: Callable[[Sequence[MultiTaskModel], str], LesionSegmenter]
-    organ_segmenter: Callable[[Sequence[MultiTaskModel], OrganTask], OrganSegmenter]
-    quick_organ_segmenter: Callable[[Sequence[MultiTaskModel], OrganTask], OrganSegmenter]
+    organ_segmenter: Callable[[MultiTaskModel, OrganTask, Sequence[float]], OrganSegmenter]
+    quick_organ_segmenter: Callable[[MultiTaskModel, OrganTask], OrganSegmenter]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,14 +91,14 @@ class CellTest:
                 rows += self._class_rows(task, lesion, each)
         return pd.DataFrame(rows, columns=OUT_OF_FOLD_COLUMNS)
 
-    def structures(self) -> pd.DataFrame:
+    def structures(self, calibration: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         """Scores of all outlines and organs that were drawn on the test patients."""
         rows: list[dict[str, Any]] = []
         for task in self.tasks:
             if isinstance(task, SegmentationTask):
                 rows += self._outlines(task)
             elif isinstance(task, OrganTask):
-                rows += self._organs(task)
+                rows += self._organs(task, calibration[task.name]["offsets"])
         return pd.DataFrame(rows, columns=SEGMENTATION_COLUMNS)
 
     def _class_rows(
@@ -141,10 +141,10 @@ class CellTest:
             )
         return rows
 
-    def _organs(self, task: OrganTask) -> list[dict[str, Any]]:
+    def _organs(self, task: OrganTask, offsets: Sequence[float]) -> list[dict[str, Any]]:
         rows = []
         data = self.scans[task.window]
-        segmenter = self.judgement.organ_segmenter([self.model], task)
+        segmenter = self.judgement.organ_segmenter(self.model, task, offsets)
         for number, scan in enumerate(data.scans):
             self.tell(f"organs of {number + 1} of {len(data)} scans")
             reference = self.loader.read_organs(scan)

@@ -40,7 +40,7 @@ class ArmEnsemble:
         arm: Its name.
         tasks: Its heads.
         models: In evaluation mode, one a fold.
-        temperatures: Of each model, by task.
+        calibrations: Of each model, by task: temperature, or offsets of organs.
         scopes: What each head was trained on, by task; outside it nothing is predicted.
         loaders: Open the new cases, by the window or patch of a task.
         dataset: Makes a dataset of new lesions and their cases.
@@ -51,12 +51,14 @@ class ArmEnsemble:
     arm: str
     tasks: Sequence[Task]
     models: Sequence[MultiTaskModel]
-    temperatures: Sequence[Mapping[str, float]]
+    calibrations: Sequence[Mapping[str, Mapping[str, Any]]]
     scopes: Mapping[str, Scope]
     loaders: Mapping[str, CaseLoader]
     dataset: Callable[[Sequence[Lesion], Mapping[str, CachedCase]], LesionDataset]
     segmenter: Callable[[Sequence[MultiTaskModel], str], LesionSegmenter]
-    organ_segmenter: Callable[[Sequence[MultiTaskModel], OrganTask], OrganSegmenter]
+    organ_segmenter: Callable[
+        [Sequence[MultiTaskModel], OrganTask, Sequence[Sequence[float]]], OrganSegmenter
+    ]
     average_views: bool
     precision: Literal["bf16", "fp32"]
 
@@ -113,9 +115,9 @@ class ArmEnsemble:
                     average_views=self.average_views,
                     precision=self.precision,
                 ),
-                temperature[task.name],
+                calibration[task.name]["temperature"],
             ).numpy()
-            for model, temperature in zip(self.models, self.temperatures, strict=True)
+            for model, calibration in zip(self.models, self.calibrations, strict=True)
         ]
         of_folds = np.stack(each)
         first = 1 if task.outputs == 1 else 0
@@ -159,7 +161,8 @@ class ArmEnsemble:
     def _organs(self, task: OrganTask, scans: Sequence[Scan], out: Path) -> list[Row]:
         """A label map a scan, and a table of what its values mean."""
         rows = []
-        segmenter = self.organ_segmenter(self.models, task)
+        offsets = [calibration[task.name]["offsets"] for calibration in self.calibrations]
+        segmenter = self.organ_segmenter(self.models, task, offsets)
         loader = self.loaders[task.window]
         folder = out / "organs" / self.arm / task.name
         for scan in self._tracked(scans, task):

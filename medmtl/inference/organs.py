@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from scipy import ndimage
 from torch import Tensor
 
 from medmtl.data.cache import CachedCase
@@ -17,6 +18,7 @@ from medmtl.data.resampling import Grid, resample
 from medmtl.data.tasks import OrganTask
 from medmtl.data.transforms import as_stored, depth_first
 from medmtl.data.windows import NO_HU, Size
+from medmtl.inference.segment import TOUCHING
 from medmtl.models.multitask import MultiTaskModel
 
 WIDTH = 4  # axis of a batch that runs from left to right
@@ -36,6 +38,9 @@ class OrganSegmenter:
         overlap: Share by which neighbouring windows overlap.
         intensity: How HU are scaled.
         shown: The image, or what a control sees of it.
+        offsets: Of each model and structure, how far above 0 a logit must be; a training that
+            weighs organ voxels more outlines too much at 0. Chosen on inner splits.
+        one_piece: Whether only the largest connected piece of each organ is kept.
         average_views: Whether the mirrored scan is looked at too, its sides swapped back.
         precision: Of the arithmetic.
 
@@ -49,6 +54,8 @@ class OrganSegmenter:
     overlap: float
     intensity: IntensityWindow
     shown: Shown
+    offsets: Sequence[Sequence[float]]
+    one_piece: bool
     average_views: bool
     precision: Literal["bf16", "fp32"]
 
@@ -83,10 +90,12 @@ class OrganSegmenter:
         working = Grid(shape=case.shape, affine=case.affine)
         # One structure at a time: a chest at full resolution would not fit all at once.
         labels = _label_map(resample(each, working, stored) for each in total)
+        if self.one_piece:
+            keep_largest_pieces(labels.numpy())
         return as_stored(labels.numpy(), volume.affine), np.stack(volumes_ml)
 
     def logits(self, case: CachedCase) -> Float[Tensor, "structures depth height width"]:
-        """Mean logits of all models and views, on the working grid."""
+        """Mean logits of all models and views on the working grid, offsets taken off."""
         total = torch.zeros(len(self.task.structures), *case.shape)
         for alone in self._each_logits(case):
             total += alone
@@ -100,12 +109,12 @@ class OrganSegmenter:
         inside = torch.ones_like(image_hu, dtype=torch.bool)
         image_hu = hide_image(image_hu, inside, self.shown)
         image = self.intensity.scale(image_hu)
-        for model in self.models:
+        for model, offsets in zip(self.models, self.offsets, strict=True):
             found = self._slide(model, image)
             if self.average_views:
                 swapped = self._slide(model, image.flip(WIDTH)).flip(WIDTH - 1)
                 found = (found + swapped[self.task.mirrored]) / 2
-            yield found
+            yield found - torch.tensor(offsets)[:, None, None, None]
 
     def _slide(
         self, model: MultiTaskModel, image: Float[Tensor, "1 1 depth height width"]
@@ -141,3 +150,15 @@ def _label_map(logits: Iterable[Float[Tensor, "d h w"]]) -> UInt8[Tensor, "d h w
         best = torch.maximum(best, each)
     assert labels is not None  # a task has at least one structure
     return labels
+
+
+def keep_largest_pieces(labels: UInt8[np.ndarray, "d h w"]) -> None:
+    """Removes, in place, all but the largest connected piece (26 neighbours) of each structure."""
+    for value, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        own = labels[box] == value
+        pieces, count = ndimage.label(own, structure=TOUCHING)
+        if count > 1:
+            sizes = np.bincount(pieces.ravel())[1:]
+            labels[box][own & (pieces != 1 + sizes.argmax())] = 0

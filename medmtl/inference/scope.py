@@ -62,12 +62,13 @@ class Scope:
 
 
 def joined_scope(scopes: Sequence[Scope]) -> Scope:
-    """What all models of an ensemble were trained on."""
-    regions = set(scopes[0].body_regions).intersection(*(each.body_regions for each in scopes))
+    """What the models of an ensemble were trained on, taken together."""
+    depths_mm = [value for scope in scopes for value in scope.slice_mm]
+    plane_mm = [value for scope in scopes for value in scope.in_plane_mm]
     return Scope(
-        body_regions=tuple(sorted(regions)),
-        slice_mm=(max(s.slice_mm[0] for s in scopes), min(s.slice_mm[1] for s in scopes)),
-        in_plane_mm=(max(s.in_plane_mm[0] for s in scopes), min(s.in_plane_mm[1] for s in scopes)),
+        body_regions=tuple(sorted({name for scope in scopes for name in scope.body_regions})),
+        slice_mm=(min(depths_mm), max(depths_mm)),
+        in_plane_mm=(min(plane_mm), max(plane_mm)),
     )
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
-from monai.networks.nets.segresnet_ds import SegResEncoder
 from torch import Tensor, nn
 
 Stride = tuple[int, int, int]
@@ -125,6 +124,8 @@ class MonaiSegResNetEncoder(Encoder):
     """
 
     def __init__(self, *, init_filters: int, blocks_down: Sequence[int], norm: str) -> None:
+        from monai.networks.nets.segresnet_ds import SegResEncoder  # seconds to import
+
         super().__init__()
         levels = len(blocks_down)
         steps = level_steps(levels)

@@ -1,10 +1,11 @@
-"""The abstract: four to six sentences made from the numbers, none of which says too much."""
+"""The abstract: a few sentences made from the numbers, none of which says too much."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from medmtl.data.tasks import ClassificationTask, SegmentationTask
-from medmtl.reporting.cohort_section import count, label_cards
+from medmtl.reporting.cohort_section import count, in_no_fold, label_cards
+from medmtl.reporting.collection_tables import by_collection
 from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.evidence import Evidence
 from medmtl.reporting.numbers import (
@@ -15,10 +16,12 @@ from medmtl.reporting.numbers import (
     plural,
     reading,
 )
+from medmtl.reporting.organ_abstract import organ_sentences
+from medmtl.reporting.results_section import evaluated_organs
 
 
 def abstract(evidence: Evidence, description: ExperimentDescription) -> list[str]:
-    """What was done, what the label is, what was found, and what follows from it.
+    """What was done, what the reference is, what was found, and what follows from it.
 
     Of several tasks of a kind the first is told; the tables hold all.
 
@@ -40,7 +43,10 @@ def abstract(evidence: Evidence, description: ExperimentDescription) -> list[str
     ]
     if outlined:
         sentences.append(_segmentation(evidence, description, outlined[0]))
-    others = len(evaluated[1:]) + len(outlined[1:])
+    found = evaluated_organs(evidence, description)
+    if found:
+        sentences += organ_sentences(found[0], evidence, description)
+    others = len(evaluated[1:]) + len(outlined[1:]) + len(found[1:])
     more = f" Section 3 holds {plural(others, 'further task')}." if others else ""
     sentences.append(
         "No external test set was used, so how these numbers carry over to other scanners, "
@@ -50,19 +56,36 @@ def abstract(evidence: Evidence, description: ExperimentDescription) -> list[str
 
 
 def _design(evidence: Evidence, description: ExperimentDescription) -> str:
-    included = count(description.manifest.included())
     folds = evidence.folds["fold"].nunique()
     compared = plural(len(description.arms), "trained arm")
     if description.baselines:
         compared += f" and {plural(len(description.baselines), 'baseline')}"
     excluded = len(description.manifest.card.exclusions)
     left_out = f"; {plural(excluded, 'case was', 'cases were')} excluded" if excluded else ""
+    skipped = in_no_fold(evidence, description)
+    if skipped:
+        left_out += f"; {plural(skipped, 'patient')} had nothing to learn from and took no part"
     return (
-        f"In {plural(included.patients, 'patient')} ({plural(included.scans, 'scan')}, "
-        f"{plural(included.lesions, 'lesion')}) of the collection "
-        f"“{description.manifest.card.name}” we compared {compared} by "
+        f"In {_cohort(description)} we compared {compared} by "
         f"{folds}-fold cross-validation split by patient{left_out}."
     )
+
+
+def _cohort(description: ExperimentDescription) -> str:
+    """How many of whom, of which collection; of several, how many each brought."""
+    manifest = description.manifest.included()
+    parts = by_collection(manifest)
+    everyone = count(manifest)
+    size = f"{plural(everyone.patients, 'patient')} ({plural(everyone.scans, 'scan')}"
+    if description.looks_at_lesions:
+        size += f", {plural(everyone.lesions, 'lesion')}"
+        if everyone.patients_without_lesion:
+            size += f"; {plural(everyone.patients_without_lesion, 'patient')} without a lesion"
+    named = [
+        f"“{name}”" + (f" ({count(part).text})" if len(parts) > 1 else "")
+        for name, part in parts.items()
+    ]
+    return f"{size}) of the {'collections' if named[1:] else 'collection'} {' and '.join(named)}"
 
 
 def _reference_standard(description: ExperimentDescription) -> str:
@@ -74,6 +97,8 @@ def _reference_standard(description: ExperimentDescription) -> str:
     if description.segmentations and card.lesion_mask_reference_standard:
         standard = card.lesion_mask_reference_standard.rstrip(".")
         standards.append(f"of the outlines: {standard}")
+    if description.organs and card.organ_mask_reference_standard:
+        standards.append(f"of the organs: {card.organ_mask_reference_standard.rstrip('.')}")
     return f"Reference standard {'; '.join(standards)}." if standards else ""
 
 

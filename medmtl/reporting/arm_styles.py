@@ -21,12 +21,14 @@ class ArmStyle:
         colour: Of its line.
         stroke: "solid" for models, "dashed" for baselines, "dotted" for controls.
         is_main: Drawn stronger.
+        is_on_image: A colour for dark images, so its key needs a dark ground.
     """
 
     title: str
     colour: str
     stroke: str
     is_main: bool = False
+    is_on_image: bool = False
 
     @property
     def dash_array(self) -> str:

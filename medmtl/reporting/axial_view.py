@@ -14,6 +14,7 @@ from nibabel.orientations import (
 
 from medmtl.data.geometry import spacing_mm, world_to_voxel
 from medmtl.data.reading import Volume
+from medmtl.reporting.slice_drawing import Slice
 
 USUAL_SLICE = "largest area of the reference"
 
@@ -52,27 +53,17 @@ class Hanging:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class AxialView:
-    """One slice to be shown.
+class AxialView(Slice):
+    """An axial slice of a lesion; rows run from anterior to posterior.
 
     Attributes:
-        hu: Rows run from anterior to posterior, columns from the patient's right to left.
         reference: The reference outline on the slice, or None.
         prediction: The predicted outline on the slice, or None.
-        row_mm: Distance between rows.
-        column_mm: Distance between columns.
-        centre: Row and column, with fractions, to be shown in the middle.
-        side_marks: Letters for the left and right edge.
         why: What the slice was chosen by.
     """
 
-    hu: Real[np.ndarray, "rows columns"]
     reference: Bool[np.ndarray, "rows columns"] | None
     prediction: Bool[np.ndarray, "rows columns"] | None
-    row_mm: float
-    column_mm: float
-    centre: tuple[float, float]
-    side_marks: tuple[str, str]
     why: str
 
 

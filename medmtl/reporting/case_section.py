@@ -1,20 +1,32 @@
 """The cases of the report: chosen by the fixed rules, drawn, and told in words."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 from jaxtyping import Bool
-from markupsafe import Markup
 from numpy import ndarray
 
 from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Lesion
 from medmtl.data.reading import Volume, read_mask, to_grid_of
-from medmtl.data.tasks import ClassificationTask, SegmentationTask
+from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask
+from medmtl.reporting.arm_styles import ArmStyle
 from medmtl.reporting.axial_view import USUAL_SLICE, axial_view
-from medmtl.reporting.case_pictures import draw_case
+from medmtl.reporting.case_gallery import (
+    LESION_PIXELS,
+    CaseGroup,
+    CasePicture,
+    Gallery,
+    png_address,
+    window_words,
+)
+from medmtl.reporting.case_pictures import (
+    PREDICTION_COLOUR,
+    REFERENCE_COLOUR,
+    WINDOW_HU,
+    draw_case,
+)
 from medmtl.reporting.case_selection import (
     CLASS_RULE,
     OUTLINE_RULE,
@@ -27,45 +39,17 @@ from medmtl.reporting.case_selection import (
 from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.evidence import Evidence
 from medmtl.reporting.numbers import DASH, number
+from medmtl.reporting.organ_cases import OrganCases
 from medmtl.run_folder import RunFolder
 
-
-@dataclass(frozen=True, kw_only=True)
-class CasePicture:
-    """One case.
-
-    Attributes:
-        lesion_id: Pseudonym.
-        source: The PNG as a data address.
-        description: What the picture shows, for who does not see it.
-        facts: What and its value.
-    """
-
-    lesion_id: str
-    source: Markup
-    description: str
-    facts: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaseGroup:
-    """Cases of one selection."""
-
-    title: str
-    available: int
-    cases: Sequence[CasePicture]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gallery:
-    """The cases of one task and arm; `draws_outlines` says whether the arm outlines lesions."""
-
-    title: str
-    rule: str
-    arm: str
-    caution: str
-    draws_outlines: bool
-    groups: Sequence[CaseGroup]
+LESION_LEGEND = [
+    ArmStyle(title="reference", colour=REFERENCE_COLOUR, stroke="solid"),
+    ArmStyle(title="prediction", colour=PREDICTION_COLOUR, stroke="dashed"),
+]
+LESION_READING = (
+    f"Axial slices in the lung window, {window_words(WINDOW_HU)}. Unless another is named, the "
+    "slice is that with the largest area of the reference."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +73,7 @@ class CaseGalleries:
         made = [
             *(self._outlines(task) for task in self.description.segmentations),
             *(self._classes(task) for task in self.description.classifications),
+            *(self._organs(task) for task in self.description.organs),
         ]
         return [gallery for gallery in made if gallery is not None]
 
@@ -107,6 +92,16 @@ class CaseGalleries:
         selections = select_classes(rows, task.classes)
         return self._gallery(task.name, CLASS_RULE, arm, rows, selections)
 
+    def _organs(self, task: OrganTask) -> Gallery | None:
+        cases = OrganCases(
+            task=task,
+            run=self.run,
+            evidence=self.evidence,
+            description=self.description,
+            loader=self.loader,
+        )
+        return cases.gallery()
+
     def _gallery(
         self,
         task: str,
@@ -118,20 +113,22 @@ class CaseGalleries:
         if rows.empty or arm is None:
             return None
         known = by_lesion(rows)
+        scores = self.evidence.segmentation
+        outlined = (scores["arm"] == arm) & (scores["lesion_id"] != "")
         lesions = {lesion.lesion_id: lesion for lesion in self.loader.manifest.lesions}
         return Gallery(
             title=task,
             rule=rule,
             arm=self.description.title_of(arm),
             caution=self.description.caution_of(arm),
-            draws_outlines=bool((self.evidence.segmentation["arm"] == arm).any()),
+            reading=LESION_READING + ("" if outlined.any() else " This arm outlines no lesion."),
+            legend=LESION_LEGEND,
             groups=[
                 CaseGroup(
                     title=selection.title,
                     available=selection.available,
                     cases=[
-                        self._picture(lesions[name], arm, known[name])
-                        for name in selection.lesion_ids
+                        self._picture(lesions[name], arm, known[name]) for name in selection.names
                     ],
                 )
                 for selection in selections
@@ -147,7 +144,6 @@ class CaseGalleries:
         view = axial_view(
             volume, position_mm=lesion.position_mm, reference=reference, prediction=prediction
         )
-        coded = base64.b64encode(draw_case(view)).decode("ascii")
         facts = [
             ("Fold", str(row["fold"])),
             ("Diameter", _millimetres(lesion.diameter_mm)),
@@ -158,10 +154,11 @@ class CaseGalleries:
         if prediction is not None and view.prediction is not None and not view.prediction.any():
             facts.append(("Prediction", "not on this slice" if prediction.any() else "empty"))
         return CasePicture(
-            lesion_id=lesion.lesion_id,
-            source=Markup("data:image/png;base64,") + coded,
+            name=lesion.lesion_id,
+            source=png_address(draw_case(view)),
             description=f"Axial slice of lesion {lesion.lesion_id}, without and with outlines",
             facts=facts,
+            pixels=LESION_PIXELS,
         )
 
     def _predicted(

@@ -12,6 +12,10 @@ OUTLINE_RULE = (
     f"The {EACH_OUTLINE} lesions with the lowest Dice and the {EACH_OUTLINE} with the highest; "
     "equal ones in the order of their names."
 )
+ORGAN_RULE = (
+    f"The {EACH_OUTLINE} scans with the lowest mean Dice over the organs that were drawn on them, "
+    f"and the {EACH_OUTLINE} with the highest; equal ones in the order of their names."
+)
 CLASS_RULE = (
     f"For each class, the {EACH_CLASS} of its lesions that were put most confidently into another "
     f"class, and the {EACH_CLASS} put most confidently into their own. The class a lesion is put "
@@ -25,12 +29,12 @@ class Selection:
 
     Attributes:
         title: What they have in common.
-        lesion_ids: In the order they are shown; may be empty.
-        available: How many lesions there were to choose from.
+        names: Of lesions or scans in the order they are shown; may be empty.
+        available: How many there were to choose from.
     """
 
     title: str
-    lesion_ids: Sequence[str]
+    names: Sequence[str]
     available: int
 
 
@@ -42,15 +46,30 @@ def select_outlines(rows: pd.DataFrame) -> list[Selection]:
             (nothing to find, nothing found) are not among them.
     """
     known = rows[rows["dice"].notna() & (rows["lesion_id"] != "")]
-    worst = known.sort_values(["dice", "lesion_id"])["lesion_id"].head(EACH_OUTLINE).tolist()
-    others = known[~known["lesion_id"].isin(worst)]
-    best = others.sort_values(["dice", "lesion_id"], ascending=[False, True])["lesion_id"]
+    return _worst_and_best(known.set_index("lesion_id")["dice"], "Dice")
+
+
+def select_scans(rows: pd.DataFrame) -> list[Selection]:
+    """The scans whose organs were found worst and best. No scan is in both.
+
+    Args:
+        rows: Segmentation scores of one arm and organ task. Organs without a Dice (nothing to
+            find, nothing found) have no part in their scan's mean.
+    """
+    known = rows[rows["dice"].notna()]
+    return _worst_and_best(known.groupby("scan_id")["dice"].mean(), "mean Dice")
+
+
+def _worst_and_best(dice: pd.Series, what: str) -> list[Selection]:
+    # Sums of floats differ in their last bits, and must not decide.
+    table = pd.DataFrame({"name": dice.index.astype(str), "dice": dice.round(9).to_numpy()})
+    worst = table.sort_values(["dice", "name"])["name"].head(EACH_OUTLINE).tolist()
+    others = table[~table["name"].isin(worst)]
+    best = others.sort_values(["dice", "name"], ascending=[False, True])["name"]
     return [
-        Selection(title="Lowest Dice", lesion_ids=worst, available=len(known)),
+        Selection(title=f"Lowest {what}", names=worst, available=len(table)),
         Selection(
-            title="Highest Dice",
-            lesion_ids=best.head(EACH_OUTLINE).tolist(),
-            available=len(known),
+            title=f"Highest {what}", names=best.head(EACH_OUTLINE).tolist(), available=len(table)
         ),
     ]
 
@@ -99,7 +118,7 @@ def select_classes(rows: pd.DataFrame, classes: Sequence[str]) -> list[Selection
             selections.append(
                 Selection(
                     title=f"Truly {name}, {words}",
-                    lesion_ids=members["lesion_id"].head(EACH_CLASS).tolist(),
+                    names=members["lesion_id"].head(EACH_CLASS).tolist(),
                     available=len(members),
                 )
             )

@@ -212,7 +212,7 @@ class ClassificationTables:
         if arm not in self.results["differences"]:
             return [*entries, NOTHING]
         difference = self._found("differences", arm, output)["subgroups"][name]
-        return [*entries, interval_entry(difference["pooled"], signed=True)]
+        return [*entries, interval_entry(difference.get("pooled"), signed=True)]
 
     def _found(self, part: str, arm: str, output: str | None) -> Any:
         found = self.results[part][arm]

@@ -7,18 +7,19 @@ import jinja2
 
 from medmtl.data.cases import CaseLoader
 from medmtl.reporting.abstract import abstract
-from medmtl.reporting.case_pictures import PREDICTION_COLOUR, REFERENCE_COLOUR, WINDOW_HU
 from medmtl.reporting.case_section import CaseGalleries
 from medmtl.reporting.cohort_section import (
     checks,
     count,
     exclusion_table,
-    fold_table,
+    in_no_fold,
     label_cards,
 )
+from medmtl.reporting.collection_tables import collection_table, organ_table
 from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.evidence import Evidence, read_evidence
 from medmtl.reporting.figure_section import draw_figures
+from medmtl.reporting.fold_table import fold_table
 from medmtl.reporting.limitations import limitations
 from medmtl.reporting.provenance_section import cell_table, provenance_items
 from medmtl.reporting.results_section import operating_points, results_by_task
@@ -63,6 +64,9 @@ def _content(evidence: Evidence, description: ExperimentDescription) -> dict[str
         "everyone": count(description.manifest),
         "included": count(description.manifest.included()),
         "fold_count": evidence.folds["fold"].nunique(),
+        "in_no_fold": in_no_fold(evidence, description),
+        "collections": collection_table(description),
+        "organs_drawn": organ_table(description),
         "exclusions": exclusion_table(description.manifest),
         "folds": fold_table(evidence, description),
         "checks": checks(evidence),
@@ -72,9 +76,6 @@ def _content(evidence: Evidence, description: ExperimentDescription) -> dict[str
         "limitations": limitations(evidence, description),
         "provenance": provenance_items(evidence, description),
         "cells": cell_table(evidence, description),
-        "window_hu": WINDOW_HU,
-        "reference_colour": REFERENCE_COLOUR,
-        "prediction_colour": PREDICTION_COLOUR,
     }
 
 

@@ -4,7 +4,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from medmtl.data.manifest import Manifest
-from medmtl.data.tasks import ClassificationTask, SegmentationTask, Task
+from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
+
+
+def organ_name(structure: str) -> str:
+    """What people call a structure of the data card, such as "left lung" for left_lung."""
+    return structure.replace("_", " ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +80,16 @@ class ExperimentDescription:
     def segmentations(self) -> list[SegmentationTask]:
         """The tasks that outline a lesion."""
         return [task for task in self.tasks if isinstance(task, SegmentationTask)]
+
+    @property
+    def organs(self) -> list[OrganTask]:
+        """The tasks that find the organs of a scan."""
+        return [task for task in self.tasks if isinstance(task, OrganTask)]
+
+    @property
+    def looks_at_lesions(self) -> bool:
+        """Whether any task is about lesions."""
+        return bool(self.classifications or self.segmentations)
 
     def title_of(self, name: str) -> str:
         """What people call an arm or a baseline."""

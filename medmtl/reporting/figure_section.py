@@ -5,13 +5,18 @@ from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.evidence import Evidence
 from medmtl.reporting.figures import ClassificationFigures, Figure
 from medmtl.reporting.forest_figure import forest_figure
-from medmtl.reporting.results_section import evaluated_classifications, evaluated_structures
+from medmtl.reporting.organ_figure import organ_figure
+from medmtl.reporting.results_section import (
+    evaluated_classifications,
+    evaluated_organs,
+    evaluated_structures,
+)
 from medmtl.reporting.segmentation_figures import dice_figure
 from medmtl.reporting.training_figure import training_figure
 
 
 def draw_figures(evidence: Evidence, description: ExperimentDescription) -> list[Figure]:
-    """Draws them: each classification, each structure, the training."""
+    """Draws them: each classification, outline and organ task, the training."""
     figures: list[Figure] = []
     for task in evaluated_classifications(evidence, description):
         results = evidence.summary["tasks"][task.name]
@@ -30,5 +35,10 @@ def draw_figures(evidence: Evidence, description: ExperimentDescription) -> list
         of_structure = (scores["task"] == each.task) & (scores["structure"] == each.structure)
         styles = arm_styles(description, each.results["arms"], main=description.main_arm(each.task))
         figures.append(dice_figure(each.name, scores[of_structure], styles))
+    for organs in evaluated_organs(evidence, description):
+        present = evidence.summary["organs"][organs.name]["arms"]
+        scores = evidence.segmentation[evidence.segmentation["task"] == organs.name]
+        styles = arm_styles(description, present, main=description.main_arm(organs.name))
+        figures.append(organ_figure(organs, scores, styles))
     training = training_figure(evidence.cells, description)
     return [*figures, training] if training else figures

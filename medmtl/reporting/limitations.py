@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from medmtl.reporting.cohort_section import count, label_cards
-from medmtl.reporting.description import ExperimentDescription
+from medmtl.reporting.cohort_section import count, in_no_fold, label_cards
+from medmtl.reporting.collection_tables import by_collection
+from medmtl.reporting.description import ExperimentDescription, organ_name
 from medmtl.reporting.evidence import Evidence
 from medmtl.reporting.numbers import plural
 
@@ -15,9 +16,11 @@ def limitations(evidence: Evidence, description: ExperimentDescription) -> list[
     """Sentences, the gravest first."""
     return [
         *_labels(description),
+        *_organs(evidence, description),
         *_cautions(description),
         *_generality(evidence, description),
         *_missing(evidence, description),
+        *_not_outlined(description),
         *_small_subgroups(evidence, description),
         *_method(description),
     ]
@@ -45,6 +48,32 @@ def _labels(description: ExperimentDescription) -> Iterator[str]:
         )
 
 
+def _organs(evidence: Evidence, description: ExperimentDescription) -> Iterator[str]:
+    """What the organs are compared with, and on how many scans they were not drawn."""
+    if not description.organs:
+        return
+    standard = description.manifest.card.organ_mask_reference_standard.rstrip(".")
+    origin = f" ({standard})" if standard else ", whose reference standard the card omits"
+    yield (
+        f"Organs are compared with one reference{origin}; how far readers differ among themselves "
+        "is not shown."
+    )
+    for task in description.organs:
+        structures = evidence.summary["segmentation"].get(task.name, {})
+        scans = evidence.summary["organs"][task.name]["scans"] if structures else 0
+        drawn = {
+            organ_name(name): max(arm["counts"]["scans"] for arm in results["arms"].values())
+            for name, results in structures.items()
+        }
+        partly = [f"{name} on {count}" for name, count in drawn.items() if count < scans]
+        if partly:
+            yield (
+                f"{task.name}: of {scans} scans, not every organ was drawn on all "
+                f"({', '.join(partly)}). On the others nothing shows how well it was found, or "
+                "whether something was taken for it."
+            )
+
+
 def _cautions(description: ExperimentDescription) -> Iterator[str]:
     for name, arm in description.arms.items():
         if arm.caution:
@@ -65,14 +94,28 @@ def _generality(evidence: Evidence, description: ExperimentDescription) -> Itera
     card = description.manifest.card
     region = f" of the {card.body_region}" if card.body_region else ""
     few = ", which is few" if included.patients < FEW_PATIENTS else ""
+    names = ", ".join(by_collection(description.manifest))
+    origin = "One collection" if len(description.manifest.cards) < 2 else "Collections joined"
     yield (
-        f"One collection ({card.name}), {card.modality}{region}, {included.patients} patients"
+        f"{origin} ({names}), {card.modality}{region}, {included.patients} patients"
         f"{few}. No external test set was used: none of this was seen on data of another origin."
     )
-    yield (
-        "Every lesion's position was given to the models. Nothing here shows that they would "
-        "find lesions by themselves, or leave healthy tissue alone."
-    )
+    if len(description.manifest.cards) > 1:
+        yield (
+            "Patients of all collections are in every number: where labels or organs were drawn "
+            "in one collection only, its scanners and readers are all that was seen of them."
+        )
+    if description.looks_at_lesions:
+        yield (
+            "Every lesion's position was given to the models. Nothing here shows that they would "
+            "find lesions by themselves, or leave healthy tissue alone."
+        )
+    skipped = in_no_fold(evidence, description)
+    if skipped:
+        yield (
+            f"{plural(skipped, 'patient')} had nothing that a head could learn from, and had no "
+            "part in training or test."
+        )
     excluded = len(card.exclusions)
     if excluded:
         yield (
@@ -92,6 +135,16 @@ def _missing(evidence: Evidence, description: ExperimentDescription) -> Iterator
                     f"{counts['rows']} lesions are not evaluated ({counts['missing_target']} "
                     f"without a label, {counts['missing_prediction']} without a score)."
                 )
+
+
+def _not_outlined(description: ExperimentDescription) -> Iterator[str]:
+    lesions = description.manifest.included().lesions
+    missing = sum(lesion.mask is None for lesion in lesions)
+    if description.segmentations and missing:
+        yield (
+            f"{missing} of {plural(len(lesions), 'lesion')} have no reference outline and no part "
+            "in the scores of outlines."
+        )
 
 
 def _left_out(counts: Mapping[str, Any]) -> int:
@@ -119,14 +172,14 @@ def _small_subgroups(evidence: Evidence, description: ExperimentDescription) -> 
         for results in structures.values():
             for name in description.subgroups:
                 sizes = [
-                    arm["subgroups"][name]["counts"]["lesions"]
+                    arm["subgroups"][name]["counts"][results["unit"]]
                     for arm in results["arms"].values()
                     if arm["subgroups"].get(name, {}).get("underpowered")
                 ]
                 if sizes:
                     yield (
                         f"{task}, subgroup “{description.subgroup_title(name)}”: underpowered, "
-                        f"with {plural(min(sizes), 'lesion')}."
+                        f"with {plural(min(sizes), results['unit'].removesuffix('s'))}."
                     )
 
 
@@ -138,6 +191,6 @@ def _method(description: ExperimentDescription) -> Iterator[str]:
     )
     if len(description.arms) + len(description.baselines) > 2:
         yield (
-            "Several arms were compared. Intervals are not widened for that; the p-values "
-            "adjusted by Holm are."
+            "Several arms were compared. Intervals are not widened for that"
+            + ("; the p-values adjusted by Holm are." if description.classifications else ".")
         )

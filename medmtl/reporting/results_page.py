@@ -5,17 +5,18 @@ Nothing is typed by hand: the command that makes a run rewrites the pages.
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from medmtl.data.tasks import ClassificationTask, SegmentationTask
 from medmtl.errors import RunError
 from medmtl.reporting.description import ExperimentDescription
+from medmtl.reporting.markdown import NONE, Summary, in_order, interval_text, named, table_lines
+from medmtl.reporting.organ_markdown import organ_lines
+from medmtl.reporting.segmentation_tables import drawn_count
 from medmtl.run_folder import RunFolder, read_json, write_text
 
 BEGIN, END = "<!-- results: {name} -->", "<!-- end of results: {name} -->"
-NONE = "–"
-Summary = Mapping[str, Any]
 
 
 def publish_results(
@@ -38,8 +39,10 @@ def publish_results(
         readme: Gets the primary arms' numbers, between the same marks.
 
     Raises:
-        RunError: A page lacks the marks.
+        RunError: A page lacks the marks; nothing is written then.
     """
+    for each in (page, readme):
+        _require_marks(each, description.name)
     summary = read_json(run.summary)
     provenance = read_json(run.provenance)
     tables.mkdir(parents=True, exist_ok=True)
@@ -51,24 +54,23 @@ def publish_results(
         f"(content `{provenance['data']['content_sha256'][:12]}`). "
         "In brackets: 95 % intervals by patient bootstrap, the trained models held fixed."
     )
-    content = [
-        *(
-            line
-            for task in description.classifications
-            for line in _aucs(task, summary, description)
-        ),
-        *(
-            line
-            for task in description.segmentations
-            for line in _dices(task, summary, description)
-        ),
-        origin,
-    ]
-    _replace(page, description.name, content)
+    content = []
+    for task in description.classifications:
+        if task.name in summary["tasks"]:
+            content += _aucs(task, summary, description)
+    for outline in description.segmentations:
+        if outline.name in summary["segmentation"]:
+            content += _dices(outline, summary, description)
+    for organs in description.organs:
+        if organs.name in summary["organs"]:
+            content += organ_lines(organs, summary, description)
+    _replace(page, description.name, [*content, origin])
     _replace(readme, description.name, [*_short(summary, description), "", origin])
 
 
-def _aucs(task: Any, summary: Summary, description: ExperimentDescription) -> list[str]:
+def _aucs(
+    task: ClassificationTask, summary: Summary, description: ExperimentDescription
+) -> list[str]:
     """A table an output: fold mean first, pooled second, subgroups, and paired differences."""
     results = summary["tasks"][task.name]
     standard = description.manifest.card.labels[task.label].reference_standard
@@ -89,20 +91,22 @@ def _aucs(task: Any, summary: Summary, description: ExperimentDescription) -> li
                 *(f"minus it, {description.subgroup_title(g)}" for g in groups),
             ]
         rows = []
-        for arm in _order(arms, description):
-            row = [_named(arm, description), _fold_list(arms[arm]["folds"])]
-            row += [_interval(arms[arm]["mean_of_folds"]), _interval(arms[arm]["pooled"])]
-            row += [_interval(arms[arm]["subgroups"][group].get("auc")) for group in groups]
+        for arm in in_order(arms, description):
+            row = [named(arm, description), _fold_list(arms[arm]["folds"])]
+            row += [interval_text(arms[arm]["mean_of_folds"]), interval_text(arms[arm]["pooled"])]
+            row += [interval_text(arms[arm]["subgroups"][group].get("auc")) for group in groups]
             if reference:
                 other = apart.get(arm, {})
-                row += [_interval(other.get("pooled"), signed=True)]
+                row += [interval_text(other.get("pooled"), signed=True)]
                 row += [
-                    _interval(other.get("subgroups", {}).get(group, {}).get("pooled"), signed=True)
+                    interval_text(
+                        other.get("subgroups", {}).get(group, {}).get("pooled"), signed=True
+                    )
                     for group in groups
                 ]
             rows.append(row)
-        counts = arms[next(iter(_order(arms, description)))]["counts"]
-        lines += [*_table(header, rows), ""]
+        counts = arms[next(iter(in_order(arms, description)))]["counts"]
+        lines += [*table_lines(header, rows), ""]
         lines += [
             f"{counts['lesions']} lesions ({counts['positives']} {output}) of "
             f"{counts['patients']} patients.",
@@ -116,7 +120,9 @@ def _fold_list(folds: Sequence[Summary]) -> str:
     return " ".join(NONE if value is None else f"{value:.2f}" for value in values)
 
 
-def _dices(task: Any, summary: Summary, description: ExperimentDescription) -> list[str]:
+def _dices(
+    task: SegmentationTask, summary: Summary, description: ExperimentDescription
+) -> list[str]:
     """Dice over the whole file, a missed structure scoring 0; surface scores beside it."""
     arms = summary["segmentation"][task.name][task.structure]["arms"]
     standard = description.manifest.card.lesion_mask_reference_standard
@@ -125,41 +131,57 @@ def _dices(task: Any, summary: Summary, description: ExperimentDescription) -> l
     header += [f"NSD at {description.nsd_tolerance_mm:g} mm", "HD95, median mm", "missed"]
     rows = [
         [
-            _named(arm, description),
-            _interval(arms[arm]["dice"]["mean"]),
-            _interval(arms[arm]["dice"]["median"]),
-            *(_interval(arms[arm]["subgroups"][g].get("dice", {}).get("mean")) for g in groups),
-            _interval(arms[arm]["nsd"]["mean"]),
-            _interval(arms[arm]["hd95_mm"]["median"], digits=1),
-            f"{arms[arm]['counts']['missed']} of {arms[arm]['counts']['lesions']}",
+            named(arm, description),
+            interval_text(arms[arm]["dice"]["mean"]),
+            interval_text(arms[arm]["dice"]["median"]),
+            *(interval_text(arms[arm]["subgroups"][g].get("dice", {}).get("mean")) for g in groups),
+            interval_text(arms[arm]["nsd"]["mean"]),
+            interval_text(arms[arm]["hd95_mm"]["median"], digits=1),
+            f"{arms[arm]['counts']['missed']} of {drawn_count(arms[arm]['counts'])}",
         ]
-        for arm in _order(arms, description)
+        for arm in in_order(arms, description)
     ]
     lead = f"**{task.name}, outline of the {task.structure}.** The reference: {standard}."
-    return [lead, "", *_table(header, rows), ""]
+    return [lead, "", *table_lines(header, rows), ""]
 
 
 def _short(summary: Summary, description: ExperimentDescription) -> list[str]:
     """One table for the README: an arm a row, its AUC and its Dice."""
     names = [*description.arms, *description.baselines]
-    header, columns = ["arm"], [{name: _named(name, description) for name in names}]
+    header, columns = ["arm"], [{name: named(name, description) for name in names}]
     for task in description.classifications:
+        if task.name not in summary["tasks"]:
+            continue
         results = summary["tasks"][task.name]["arms"]
         for output in summary["tasks"][task.name]["outputs"]:
             arms = {arm: each["outputs"][output] for arm, each in results.items()}
             header.append(f"AUC {task.name}, mean of folds")
-            columns.append({arm: _interval(each["mean_of_folds"]) for arm, each in arms.items()})
+            columns.append(
+                {arm: interval_text(each["mean_of_folds"]) for arm, each in arms.items()}
+            )
             for group in _groups_of(arms):
                 header.append(f"AUC, {_group_header(group, arms, description)}")
                 columns.append(
-                    {arm: _interval(each["subgroups"][group]["auc"]) for arm, each in arms.items()}
+                    {
+                        arm: interval_text(each["subgroups"][group].get("auc"))
+                        for arm, each in arms.items()
+                    }
                 )
     for outline in description.segmentations:
+        if outline.name not in summary["segmentation"]:
+            continue
         scores = summary["segmentation"][outline.name][outline.structure]["arms"]
         header.append(f"Dice {outline.structure}")
-        columns.append({arm: _interval(each["dice"]["mean"]) for arm, each in scores.items()})
+        columns.append({arm: interval_text(each["dice"]["mean"]) for arm, each in scores.items()})
+    for organs in description.organs:
+        if organs.name in summary["organs"]:
+            means = summary["organs"][organs.name]
+            header.append(f"Dice {organs.name} (mean of {len(means['structures'])})")
+            columns.append(
+                {arm: interval_text(each["dice"]) for arm, each in means["arms"].items()}
+            )
     rows = [[column.get(name, NONE) for column in columns] for name in names]
-    return _table(header, rows)
+    return table_lines(header, rows)
 
 
 def _groups_of(arms: Summary) -> list[str]:
@@ -175,39 +197,16 @@ def _group_header(name: str, arms: Summary, description: ExperimentDescription) 
     return f"{description.subgroup_title(name)} (n = {lesions}{weak})"
 
 
-def _order(arms: Summary, description: ExperimentDescription) -> list[str]:
-    known = [*description.arms, *description.baselines]
-    return [name for name in known if name in arms]
-
-
-def _named(arm: str, description: ExperimentDescription) -> str:
-    caution = description.caution_of(arm)
-    return f"{description.title_of(arm)}{f' – *{caution}*' if caution else ''}"
-
-
-def _interval(interval: Summary | None, *, signed: bool = False, digits: int = 3) -> str:
-    if interval is None or interval.get("estimate") is None:
-        return NONE
-    sign = "+" if signed else ""
-    estimate = f"{interval['estimate']:{sign}.{digits}f}"
-    if interval["low"] is None:
-        return estimate
-    return f"{estimate} [{interval['low']:{sign}.{digits}f}, {interval['high']:{sign}.{digits}f}]"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [
-        f"| {' | '.join(header)} |",
-        f"|{' --- |' * len(header)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
+def _require_marks(page: Path, name: str) -> None:
+    begin, end = BEGIN.format(name=name), END.format(name=name)
+    text = page.read_text(encoding="utf-8")
+    if not 0 <= text.find(begin) < text.find(end):
+        raise RunError(f"{page.name}: put the lines '{begin}' and '{end}' where the results go")
 
 
 def _replace(page: Path, name: str, lines: Sequence[str]) -> None:
     begin, end = BEGIN.format(name=name), END.format(name=name)
     text = page.read_text(encoding="utf-8")
-    if begin not in text or end not in text:
-        raise RunError(f"{page.name}: put the lines '{begin}' and '{end}' where the results go")
     inner = "\n".join([begin, *lines, end])
     pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
     write_text(page, pattern.sub(lambda _: inner, text, count=1))

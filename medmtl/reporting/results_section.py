@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medmtl.data.tasks import ClassificationTask
+from medmtl.data.tasks import ClassificationTask, OrganTask
 from medmtl.reporting.classification_tables import ClassificationTables
 from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.evidence import Evidence
+from medmtl.reporting.organ_tables import OrganTables
 from medmtl.reporting.probability_tables import calibration_table, operating_point_table
 from medmtl.reporting.segmentation_tables import SegmentationTables
 from medmtl.reporting.tables import Table
@@ -63,6 +64,11 @@ def evaluated_structures(evidence: Evidence, description: ExperimentDescription)
     return found
 
 
+def evaluated_organs(evidence: Evidence, description: ExperimentDescription) -> list[OrganTask]:
+    """The organ tasks that the summary holds."""
+    return [task for task in description.organs if task.name in evidence.summary["organs"]]
+
+
 def results_by_task(evidence: Evidence, description: ExperimentDescription) -> list[TaskResults]:
     """The tables of every task that was evaluated."""
     classifications = [
@@ -83,7 +89,10 @@ def results_by_task(evidence: Evidence, description: ExperimentDescription) -> l
         )
         for each in evaluated_structures(evidence, description)
     ]
-    return [*classifications, *segmentations]
+    organs = [
+        _organs(task, evidence, description) for task in evaluated_organs(evidence, description)
+    ]
+    return [*classifications, *segmentations, *organs]
 
 
 def operating_points(evidence: Evidence, description: ExperimentDescription) -> list[Table]:
@@ -111,6 +120,20 @@ def _classification(
         title=f"Classification: {task.name}",
         explanation=_measured_against(f"label “{task.label}”", standard),
         tables=[*tables, *([calibration] if calibration else [])],
+    )
+
+
+def _organs(task: OrganTask, evidence: Evidence, description: ExperimentDescription) -> TaskResults:
+    standard = description.manifest.card.organ_mask_reference_standard
+    return TaskResults(
+        title=f"Organs: {task.name}",
+        explanation=_measured_against("organs as they were drawn", standard),
+        tables=OrganTables(
+            task=task,
+            summary=evidence.summary,
+            description=description,
+            percent=evidence.percent,
+        ).all(),
     )
 
 

@@ -1,10 +1,11 @@
-"""The tables of one segmented structure: overlap, surface, what was missed, and differences."""
+"""The tables of one outlined structure: overlap, surface, what was missed, and differences."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from medmtl.evaluation.segmentation_summary import UNIT_OF_LESIONS, UNIT_OF_ORGANS
 from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.numbers import Interval, interval_entry, number, plural, reading
 from medmtl.reporting.tables import Entry, Row, RowGroup, Table
@@ -45,21 +46,16 @@ class SegmentationTables:
             caption=f"{self.name}: agreement of the predicted with the reference outline, "
             f"with {self.percent} intervals.",
             head="Arm",
-            columns=self._columns,
+            columns=score_columns(self.description),
             groups=[
                 RowGroup(
                     title=group.title,
                     is_control=group.is_control,
-                    rows=[self._row(name, _score_entries(arms[name])) for name in group.names],
+                    rows=[self._row(name, score_entries(arms[name])) for name in group.names],
                 )
                 for group in self.description.groups(arms)
             ],
-            remarks=[
-                "IQR: first to third quartile. A missed lesion (a reference that the prediction "
-                "does not touch) counts as Dice 0; where nothing was outlined, NSD is 0 too. "
-                "HD95 has no number where an outline is empty: those lesions are left out of it "
-                "and counted, so it looks better than it is.",
-            ],
+            remarks=[how_missed_ones_count("lesion")],
         )
 
     def subgroups(self) -> Table | None:
@@ -69,7 +65,7 @@ class SegmentationTables:
             rows = [
                 self._row(
                     arm,
-                    _score_entries(self.results["arms"][arm]["subgroups"][name]),
+                    score_entries(self.results["arms"][arm]["subgroups"][name]),
                     underpowered=self.results["arms"][arm]["subgroups"][name]["underpowered"],
                 )
                 for arm in self.description.in_order(self.results["arms"])
@@ -82,7 +78,7 @@ class SegmentationTables:
         return Table(
             caption=f"{self.name}: agreement within subgroups, with {self.percent} intervals.",
             head="Arm",
-            columns=self._columns,
+            columns=score_columns(self.description),
             groups=groups,
             remarks=[FEW],
         )
@@ -103,22 +99,12 @@ class SegmentationTables:
                 RowGroup(
                     title=group.title,
                     is_control=group.is_control,
-                    rows=[
-                        self._row(name, _difference_entries(found[name])) for name in group.names
-                    ],
+                    rows=[self._row(name, difference_entries(found[name])) for name in group.names],
                 )
                 for group in self.description.groups(found)
             ],
             remarks=["“Cannot tell”: the interval holds 0."],
         )
-
-    @property
-    def _columns(self) -> Sequence[str]:
-        tolerance = f"{self.description.nsd_tolerance_mm:g} mm"
-        return [
-            "Dice, mean", "Dice, median", f"NSD at {tolerance}, mean", "HD95 in mm, median",
-            "Volume error in ml, median", "Missed",
-        ]  # fmt: skip
 
     def _row(self, name: str, entries: Sequence[Entry], *, underpowered: bool = False) -> Row:
         remarks = ["reference"] if name == self.description.reference else []
@@ -131,14 +117,43 @@ class SegmentationTables:
         )
 
 
-def _score_entries(scores: Mapping[str, Any]) -> list[Entry]:
+def score_columns(description: ExperimentDescription) -> Sequence[str]:
+    """Titles of the columns that `score_entries` fills."""
+    tolerance = f"{description.nsd_tolerance_mm:g} mm"
+    return [
+        "Dice, mean", "Dice, median", f"NSD at {tolerance}, mean", "HD95 in mm, median",
+        "Volume error in ml, median", "Missed",
+    ]  # fmt: skip
+
+
+def how_missed_ones_count(what: str) -> str:
+    """Below a table of scores: what a missed lesion or organ costs."""
+    return (
+        f"IQR: first to third quartile. A missed {what} (a reference that the prediction does not "
+        "touch) counts as Dice 0; where nothing was outlined, NSD is 0 too. HD95 has no number "
+        f"where an outline is empty: those {what}s are left out of it and counted, so it looks "
+        "better than it is."
+    )
+
+
+def drawn_count(counts: Mapping[str, Any]) -> int:
+    """How many lesions, or scans of an organ, have something to be found."""
+    return int(counts[unit_of(counts)] - counts["false_structure"] - counts["nothing_to_find"])
+
+
+def unit_of(counts: Mapping[str, Any]) -> str:
+    """What counts go by: "scans" for an organ, else "lesions"."""
+    return UNIT_OF_ORGANS if UNIT_OF_ORGANS in counts else UNIT_OF_LESIONS
+
+
+def score_entries(scores: Mapping[str, Any]) -> list[Entry]:
+    """The scores of one structure and arm, in the order of `score_columns`."""
     counts, hd95 = scores["counts"], scores["hd95_mm"]
     left_out = [
         f"{count} not computed: {WHY_NO_HD95[reason]}"
         for reason, count in hd95["not_computed"].items()
         if count
     ]
-    drawn = counts["lesions"] - counts["false_structure"] - counts["nothing_to_find"]
     empty = counts["empty_prediction"]
     return [
         _entry(scores["dice"]["mean"]),
@@ -152,7 +167,7 @@ def _score_entries(scores: Mapping[str, Any]) -> list[Entry]:
             details=_quartiles(scores["volume_error_ml"], digits=2, signed=True),
         ),
         Entry(
-            text=f"{counts['missed']} of {drawn} lesions",
+            text=f"{counts['missed']} of {drawn_count(counts)} {unit_of(counts)}",
             details=[
                 *([f"{empty} with nothing outlined"] if empty else []),
                 plural(counts["patients"], "patient"),
@@ -162,8 +177,10 @@ def _score_entries(scores: Mapping[str, Any]) -> list[Entry]:
     ]
 
 
-def _difference_entries(difference: Mapping[str, Any]) -> list[Entry]:
+def difference_entries(difference: Mapping[str, Any]) -> list[Entry]:
+    """Dice, what its interval allows to say, NSD, and how many were compared."""
     details = []
+    compared = difference[unit_of(difference)]
     if difference["not_compared"]:
         details.append(f"{difference['not_compared']} without a reference outline left out")
     if difference["other_reference"]:
@@ -172,10 +189,8 @@ def _difference_entries(difference: Mapping[str, Any]) -> list[Entry]:
         _entry(difference["dice"], signed=True),
         Entry(text=reading(difference["dice"])),
         _entry(difference["nsd"], signed=True),
-        Entry(
-            text=str(difference["lesions"]), details=details, value=difference["lesions"]
-        ),
-    ]  # fmt: skip
+        Entry(text=str(compared), details=details, value=compared),
+    ]
 
 
 def _quartiles(scores: Mapping[str, Any], *, digits: int = 3, signed: bool = False) -> list[str]:
@@ -188,6 +203,7 @@ def _quartiles(scores: Mapping[str, Any], *, digits: int = 3, signed: bool = Fal
 def _entry(
     interval: Interval, *, digits: int = 3, signed: bool = False, details: Sequence[str] = ()
 ) -> Entry:
-    """How many lesions a number is over stands in the row, so the method need not repeat it."""
+    """How many a number is over stands in the row, so the method need not repeat it."""
     entry = interval_entry(interval, digits=digits, signed=signed, details=details)
-    return replace(entry, method=re.sub(r"; over \d+ of \d+ lesions", "", entry.method))
+    method = re.sub(r"; over \d+ of \d+ (lesions|scans)", "", entry.method)
+    return replace(entry, method=re.sub(r"resample of \d+ patients", "resample", method))

@@ -153,7 +153,7 @@ class Trainer:
         return self.data.training_batch(rows, window, generator)
 
     def _draw_steps(self, generator: Generator) -> list[Step]:
-        """One epoch: every lesion once; where no task looks at lesions, as many patches as scans."""
+        """One epoch: every lesion once; without lesion tasks, as many patches as scans."""
         steps: list[dict[str, Tensor]] = []
         if lesion_tasks(self.tasks):
             windows = {task.window for task in lesion_tasks(self.tasks)}

@@ -120,8 +120,8 @@ def _cage(physique: Physique) -> Field:
     z, y, x = _axes()
     oval = _oval(
         x, y,
-        width=physique.width_mm(z), front=physique.front_mm(z), back=physique.back_mm(z),
-        power=2.25, taper=0.10,
+        width=physique.width_mm(z) * (1 + 0.025 * np.tanh(x / 30)),  # the right lung is larger
+        front=physique.front_mm(z), back=physique.back_mm(z), power=2.25, taper=0.10,
     )  # fmt: skip
     # The oval knows no lid: what lies above the apex is outside.
     return np.minimum(as_depth_mm(oval), physique.apex_mm + 2.0 - z)

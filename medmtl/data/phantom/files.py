@@ -91,7 +91,7 @@ def read_record(job: ScanJob) -> dict[str, Any] | None:
     """Reads what the tables say of a scan; None if it is not yet whole on the disk."""
     try:
         record = json.loads(job.record.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):
         return None
     whole = all((job.out / file).exists() for file in record["files"])
     return record if whole else None

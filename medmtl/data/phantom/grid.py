@@ -7,8 +7,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-Field = Float[np.ndarray, "depth height width"]
-Axis = Float[np.ndarray, " n"]
+Field = Float[np.ndarray, "_ _ _"]  # z, y, x
+Axis = Float[np.ndarray, " _"]
 Box = tuple[slice, slice, slice]
 Range = tuple[float, float]
 Triple = tuple[float, float, float]

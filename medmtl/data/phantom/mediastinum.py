@@ -10,7 +10,8 @@ from medmtl.data.phantom.physique import Physique
 from medmtl.data.phantom.tubes import Tube, bend_tube, join_tubes
 
 WALL_MM = 1.3  # of an airway
-Place = Callable[[float, float, float], Triple]
+Number = float | int
+Place = Callable[[Number, Number, Number], Triple]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ def build_mediastinum(physique: Physique, generator: np.random.Generator) -> Med
     """Lays the tubes of one patient."""
     s = physique.scale
 
-    def at(x: float, before_spine: float, z: float) -> Triple:
+    def at(x: Number, before_spine: Number, z: Number) -> Triple:
         """A place given by its distance in front of the spine."""
         height = z * s
         return x * s, float(physique.spine_mm(height)) + before_spine * s, height
@@ -71,7 +72,7 @@ def build_mediastinum(physique: Physique, generator: np.random.Generator) -> Med
 
 
 def _vessels(at: Place, calibre: float) -> Tube:
-    paths: list[tuple[list[Triple], list[float]]] = [
+    paths: list[tuple[list[Triple], list[Number]]] = [
         # superior vena cava, and the veins that join it
         ([at(25, 70, -22), at(25, 66, 20), at(22, 66, 50)], [9.5, 9, 8.5]),
         ([at(22, 66, 48), at(-8, 76, 56), at(-34, 66, 72), at(-60, 50, 92)], [7, 6.5, 6, 5]),
@@ -116,7 +117,7 @@ def _trachea(at: Place, calibre: float) -> Tube:
 
 
 def _bronchi(at: Place, calibre: float) -> Tube:
-    paths: list[tuple[list[Triple], list[float]]] = [
+    paths: list[tuple[list[Triple], list[Number]]] = [
         # right: upper lobe with its segments, intermedius, middle and lower lobe
         ([at(22, 35, -20), at(40, 36, -14), at(52, 40, 0), at(60, 42, 20)], [4.8, 4, 2.8, 1.6]),
         ([at(40, 36, -14), at(54, 26, -6), at(66, 16, 6)], [3.6, 2.6, 1.5]),

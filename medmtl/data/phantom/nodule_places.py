@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from medmtl.data.phantom.chest import Chest
 from medmtl.data.phantom.grid import LATTICE, LATTICE_MM, Field, Grid
@@ -14,7 +15,7 @@ from medmtl.data.phantom.tubes import Tube
 
 WINDOW_MM = 23.0  # around each nodule the file goes on at least so far
 APART_MM = 52.0
-Points = Float[np.ndarray, "n 3"]
+Points = Float[np.ndarray, "_ 3"]
 Point = Float[np.ndarray, "3"]
 
 
@@ -88,8 +89,8 @@ def _free_places(chest: Chest, vessels: Tube) -> Points:
     thick = vessels.points_mm[vessels.radii_mm > 2.2][::6]
     if not len(thick):
         return places
-    away = np.linalg.norm(places[:, None] - thick[None], axis=2).min(axis=1)
-    return places[away > 13.0]
+    away, _ = cKDTree(thick).query(places, distance_upper_bound=13.0)
+    return places[np.isinf(away)]
 
 
 def _vessel_places(chest: Chest, vessels: Tube) -> Points:
@@ -99,11 +100,22 @@ def _vessel_places(chest: Chest, vessels: Tube) -> Points:
 
 
 def _pleura_places(chest: Chest) -> Points:
+    """Beside the ribs, where the lung behind is deep: not in a corner."""
     at_ribs = (chest.lungs > 0.0) & (chest.lungs < 5.0) & (chest.cage - chest.lungs < 2.5)
-    return _places(at_ribs & (chest.diaphragm > 14.0))
+    places = _places(at_ribs & (chest.diaphragm > 14.0))
+    behind = places + 13.0 * _inwards(places, chest.lungs)
+    return places[depth_at(chest.lungs, behind) > 11.0]
 
 
-def _places(chosen: Field) -> Points:
+def _inwards(places: Points, lungs: Field) -> Points:
+    """Directions of length 1 that lead away from the border of the lung."""
+    moves = np.eye(3) * LATTICE_MM
+    slopes = [depth_at(lungs, places + move) - depth_at(lungs, places - move) for move in moves]
+    ways = np.stack(slopes, axis=1)
+    return ways / (np.linalg.norm(ways, axis=1, keepdims=True) + 1e-6)
+
+
+def _places(chosen: Bool[np.ndarray, "z y x"]) -> Points:
     return np.argwhere(chosen) * LATTICE_MM + LATTICE.first_mm
 
 
@@ -130,9 +142,5 @@ def _offset(nodule: Nodule, anchor: Point, lungs: Field, generator: np.random.Ge
     if nodule.attachment == "vessel":
         way = generator.normal(size=3)
         return way / np.linalg.norm(way) * 0.8 * nodule.diameter_mm / 2
-    around = np.concatenate([np.eye(3), -np.eye(3)]) * LATTICE_MM
-    depths = depth_at(lungs, anchor + around)
-    inwards = depths[:3] - depths[3:]
-    inwards = inwards / (np.linalg.norm(inwards) + 1e-6)
     depth = float(depth_at(lungs, anchor[None])[0])
-    return inwards * (0.6 * nodule.diameter_mm / 2 - depth)
+    return _inwards(anchor[None], lungs)[0] * (0.6 * nodule.diameter_mm / 2 - depth)

@@ -99,7 +99,7 @@ def draw_physique(generator: np.random.Generator) -> Physique:
     """Draws one patient."""
     between = generator.uniform
     woman = generator.random() < 0.45
-    scale = float(np.clip(generator.normal(0.96 if woman else 1.02, 0.04), 0.88, 1.1))
+    scale = float(np.clip(generator.normal(0.96 if woman else 1.02, 0.04), 0.88, 1.07))
     enhanced = generator.random() < 0.35
     return Physique(
         scale=scale,
@@ -109,9 +109,9 @@ def draw_physique(generator: np.random.Generator) -> Physique:
         muscle_mm=between(9.0, 14.0) - 2.0 * woman,
         breast_mm=between(10.0, 26.0) if woman else between(0.0, 4.0),
         dome_mm=-92.0 * scale + between(-10.0, 10.0),
-        dome_difference_mm=between(6.0, 16.0),
+        dome_difference_mm=between(5.0, 12.0),
         heart_size=scale * between(0.9, 1.1),
-        heart_shift_mm=between(10.0, 22.0),
+        heart_shift_mm=between(15.0, 26.0),
         curve_mm=between(16.0, 34.0),
         sway_mm=between(-5.0, 5.0),
         rib_phase=between(0.0, 1.0),

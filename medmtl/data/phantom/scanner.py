@@ -48,12 +48,10 @@ class Scanner:
 
     def grid(self) -> Grid:
         """The voxels, along the stored axes."""
-        half = self.field_mm / 2
-        middle = self.table_mm + 0.36 * self.field_mm
-        right = np.arange(-half, half, self.pixel_mm)
-        front = np.arange(
-            middle - 0.40 * self.field_mm, middle + 0.40 * self.field_mm, self.pixel_mm
-        )
+        side, deep = 0.5 * self.field_mm, 0.42 * self.field_mm
+        middle = self.table_mm + 0.375 * self.field_mm
+        right = np.arange(-side, side, self.pixel_mm)
+        front = np.arange(middle - deep, middle + deep, self.pixel_mm)
         up = np.arange(self.bottom_mm, self.top_mm, self.slice_mm)
         turned = [
             axis if letter in "RAS" else axis[::-1].copy()
@@ -76,10 +74,10 @@ def draw_scanner(physique: Physique, generator: np.random.Generator) -> Scanner:
     table_mm = float(physique.back_mm(-60.0)) - 45 * physique.scale - physique.fat_mm - 6
     kernel = list(KERNELS)[generator.integers(3)]
     return Scanner(
-        pixel_mm=round(between(1.2, 1.45), 3),
-        slice_mm=round(between(1.8, 2.4), 1),
+        pixel_mm=round(between(1.25, 1.5), 3),
+        slice_mm=round(between(1.9, 2.4), 1),
         field_mm=field_mm,
-        top_mm=physique.apex_mm + between(14.0, 30.0),
+        top_mm=physique.apex_mm + between(14.0, 26.0),
         bottom_mm=-178.0 * physique.scale + between(-10.0, 4.0),
         shift_mm=(
             round(between(-15, 15), 2), round(between(-40, 40), 2), round(between(-400, 400), 1)

@@ -78,7 +78,8 @@ class _Wall:
         """Depth in the breastbone."""
         s = physique.scale
         half = (15 + 9 / (1 + np.exp(-(self.z - 38 * s) / 4))) * s
-        sides = 6.0 * (1 - np.sqrt((self.x / half) ** 4 + ((self.out - 8.5) / 6.2) ** 2))
+        across, through = (self.x / half) ** 2, (self.out - 8.5) / 6.2
+        sides = 6.0 * (1 - np.sqrt(across * across + through * through))
         ends = np.minimum(60 * s - self.z, self.z + 78 * s)
         return np.where(self.y > 0, np.minimum(sides, ends), -9.0)
 

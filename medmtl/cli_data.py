@@ -1,0 +1,152 @@
+"""Commands about data: import a collection, look at a manifest, make the synthetic cohort."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medmtl.errors import ManifestError, MedmtlError
+
+importing = typer.Typer(help="Make a manifest from a collection.", no_args_is_help=True)
+manifests = typer.Typer(help="Look at a manifest.", no_args_is_help=True)
+
+Out = Annotated[Path, typer.Option("--out", help="Folder of the manifest to write.")]
+
+
+@importing.command("lidc-nodules")
+def import_lidc(
+    folder: Annotated[Path, typer.Argument(help="Holds nodules.csv, images/ and masks/.")],
+    out: Out,
+) -> None:
+    """Import nodules cut from LIDC-IDRI."""
+    from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
+
+    _tell_imported(import_lidc_nodules(folder, out), out)
+
+
+@importing.command("openkbp")
+def import_openkbp_cases(
+    folder: Annotated[Path, typer.Argument(help="Holds cases.csv and the NIfTI files.")],
+    out: Out,
+) -> None:
+    """Import head-and-neck CT of OpenKBP with the organs that were contoured."""
+    from medmtl.data.adapters.openkbp import import_openkbp
+
+    _tell_imported(import_openkbp(folder, out), out)
+
+
+@importing.command("folder")
+def import_own(
+    table: Annotated[Path, typer.Argument(help="CSV: patient_id, image, and what you have.")],
+    out: Out,
+    card: Annotated[
+        Path | None, typer.Option(help="YAML: what the labels mean. A template is made if none.")
+    ] = None,
+) -> None:
+    """Import your own CSV table and NIfTI files."""
+    from medmtl.data.adapters.folder import import_folder
+
+    _tell_imported(import_folder(table, out, card=card), out)
+
+
+@manifests.command("check")
+def check(manifest: Annotated[Path, typer.Argument(help="Folder of the manifest.")]) -> None:
+    """Open every file and list all faults at once."""
+    from medmtl.data.manifest_check import check_manifest
+    from medmtl.data.manifest_files import read_manifest
+
+    read = read_manifest(manifest)
+    faults = check_manifest(read)
+    for fault in faults:
+        print(fault)
+    if faults:
+        raise MedmtlError(f"{read.card.name}: {len(faults)} faults; mend the tables, or exclude")
+    print(f"{_size(read)}: no fault found")
+
+
+@manifests.command("describe")
+def describe(
+    manifest: Annotated[list[Path], typer.Argument(help="Folders of one or more manifests.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="Where to draw it, .png or .svg; default: no picture.")
+    ] = None,
+) -> None:
+    """Count labels, their overlap and their relation: what decides whether sharing can help."""
+    from medmtl.data.description.describe import describe_manifests
+    from medmtl.data.description.picture import write_picture
+    from medmtl.data.description.text import render_text
+    from medmtl.data.manifest_files import read_manifest
+
+    description = describe_manifests([read_manifest(path) for path in manifest])
+    print(render_text(description), end="")
+    if picture is not None:
+        write_picture(description, picture)
+        print(f"picture: {picture}")
+
+
+def phantom(
+    patients: Annotated[int, typer.Option(help="How many, one scan each.")],
+    out: Annotated[Path, typer.Option(help="A new folder.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = 0,
+    missing: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=SHARE of scans that come without: classes, masks, organs, everything, or "
+            "one organ such as liver. May be given several times."
+        ),
+    ] = None,
+    dicom: Annotated[bool, typer.Option("--dicom", help="Write CT series too.")] = False,
+    workers: Annotated[int, typer.Option(help="Scans made at a time.")] = 2,
+) -> None:
+    """Make a synthetic chest-CT cohort with organs and nodules; needs no data."""
+    from medmtl.data.phantom.cohort import make_cohort, parse_missing
+
+    manifest = make_cohort(
+        out,
+        patients=patients,
+        seed=seed,
+        missing=parse_missing(missing or []),
+        dicom=dicom,
+        workers=workers,
+    )
+    organs = sum(scan.organ_mask is not None for scan in manifest.scans)
+    outlined = sum(lesion.mask is not None for lesion in manifest.lesions)
+    classed = sum(None not in lesion.labels.values() for lesion in manifest.lesions)
+    lesions = len(manifest.lesions)
+    print(
+        f"{_size(manifest)}\n"
+        f"  {organs} of {len(manifest.scans)} scans with organs, {outlined} of {lesions} lesions "
+        f"with a mask, {classed} with a class\nmanifest: {out}"
+    )
+    if dicom:
+        print(f"dicom:    {out / 'dicom'}")
+
+
+def _tell_imported(manifest: object, out: Path) -> None:
+    from medmtl.data.manifest import Manifest
+    from medmtl.data.manifest_check import require_sound
+
+    assert isinstance(manifest, Manifest)
+    try:
+        require_sound(manifest)
+    except ManifestError as error:
+        raise ManifestError(
+            f"{error}\nthe manifest was written to {out}, but must be mended before it is used"
+        ) from None
+    print(_size(manifest))
+    if manifest.card.description:
+        print(f"  {manifest.card.description}")
+    print(f"manifest: {out}")
+
+
+def _size(manifest: object) -> str:
+    from medmtl.data.manifest import Manifest
+
+    assert isinstance(manifest, Manifest)
+    patients = len({scan.patient_id for scan in manifest.scans})
+    lines = [
+        f"{manifest.card.name}: {patients} patients, {len(manifest.scans)} scans, "
+        f"{len(manifest.lesions)} lesions"
+    ]
+    lines += [f"  excluded {each.id}: {each.reason}" for each in manifest.card.exclusions]
+    return "\n".join(lines)
