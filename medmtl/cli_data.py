@@ -100,6 +100,7 @@ def phantom(
 ) -> None:
     """Make a synthetic chest-CT cohort with organs and nodules; needs no data."""
     from medmtl.data.phantom.cohort import make_cohort, parse_missing
+    from medmtl.data.phantom.description import describe_cohort
 
     manifest = make_cohort(
         out,
@@ -109,17 +110,7 @@ def phantom(
         dicom=dicom,
         workers=workers,
     )
-    organs = sum(scan.organ_mask is not None for scan in manifest.scans)
-    outlined = sum(lesion.mask is not None for lesion in manifest.lesions)
-    classed = sum(None not in lesion.labels.values() for lesion in manifest.lesions)
-    lesions = len(manifest.lesions)
-    print(
-        f"{_size(manifest)}\n"
-        f"  {organs} of {len(manifest.scans)} scans with organs, {outlined} of {lesions} lesions "
-        f"with a mask, {classed} with a class\nmanifest: {out}"
-    )
-    if dicom:
-        print(f"dicom:    {out / 'dicom'}")
+    print(describe_cohort(manifest))
 
 
 def _tell_imported(manifest: object, out: Path) -> None:

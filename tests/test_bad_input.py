@@ -246,7 +246,7 @@ def test_lesion_id_that_would_overwrite_the_image_in_the_cache_is_refused(
 
 def test_manifest_without_lesions_is_refused(medmtl: Medmtl, home: Path) -> None:
     edit_manifest(home, lambda manifest: replace(manifest, lesions=()))
-    assert_refused(cross_validate(medmtl, home), "no lesion")
+    assert_refused(cross_validate(medmtl, home), "has a label of any head")
 
 
 def test_outline_without_any_mask_is_refused_before_training(medmtl: Medmtl, home: Path) -> None:

@@ -152,7 +152,7 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
     text = CONFIG.replace("cache: {folder: cache}\n", "base: deep/base.yaml\n")
     config = load_config(write_config(tmp_path, text))
     assert config.cache.folder == tmp_path / "deep" / "here"
-    assert config.manifest == tmp_path / "cohort" / "manifest"
+    assert config.manifest == [tmp_path / "cohort" / "manifest"]
     config = load_config(write_config(tmp_path, text), ["cache.folder=elsewhere"])
     assert config.cache.folder == Path("elsewhere")
 

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medmtl.data.manifest import Exclusion, Manifest
+from medmtl.data.manifest import Exclusion, Manifest, Scan
 from medmtl.data.manifest_files import read_manifest, write_manifest
+from medmtl.inference.scope import Scope
+from medmtl.training.checkpoint import load_tensors
 from tests.small_experiment import (
     ARMS,
     Answer,
@@ -150,19 +152,34 @@ def test_prediction_of_one_case_does_not_depend_on_the_others(
         )
 
 
+def is_assessed(run: SmallRun, manifest: Manifest, scan: Scan) -> bool:
+    """Whether all heads of all folds were trained on scans with such spacings."""
+    image = nib.load(manifest.resolve(scan.image))
+    turned = image.as_reoriented(nib.io_orientation(image.affine))
+    width_mm, height_mm, depth_mm = turned.header.get_zooms()
+    scopes = [
+        Scope.from_dict(scope)
+        for path in sorted((run.run / "cells").glob("*/model.pt"))
+        for scope in load_tensors(path)["scopes"].values()
+    ]
+    spacing_mm = (float(depth_mm), float(height_mm), float(width_mm))
+    return not any(scope.refusal("chest", spacing_mm) for scope in scopes)
+
+
 def test_scan_that_was_trained_on_is_noted(
     medmtl: Medmtl, small_run: SmallRun, new_cases: Manifest, tmp_path: Path
 ) -> None:
     mixed = copied(new_cases, tmp_path / "mixed")
     old = read_manifest(small_run.home / "cohort" / "manifest")
-    known = nib.load(old.resolve(old.scans[1].image))
+    seen = next(scan for scan in old.scans if is_assessed(small_run, old, scan))
+    known = nib.load(old.resolve(seen.image))
     # Stored otherwise, it is still the same image.
     axes = nib.orientations.axcodes2ornt(("L", "A", "S"))
     other = nib.orientations.ornt_transform(nib.io_orientation(known.affine), axes)
     first = mixed.lesions[0]
     nib.save(known.as_reoriented(other), mixed.resolve(mixed.scan(first.scan_id).image))
-    lesions = (replace(first, position_mm=old.lesions[1].position_mm), *mixed.lesions[1:])
-    assert old.lesions[1].scan_id == old.scans[1].scan_id
+    (lesion,) = old.lesions_of(seen.scan_id)
+    lesions = (replace(first, position_mm=lesion.position_mm), *mixed.lesions[1:])
     write_manifest(replace(mixed, lesions=lesions))
     answer = predict(medmtl, small_run, mixed, tmp_path / "out")
     assert (answer.code, answer.err) == (0, "")
@@ -185,7 +202,8 @@ def test_excluded_case_keeps_a_row_that_says_why(
     assert (answer.code, answer.err) == (0, "")
     rows = read(tmp_path / "out")
     own = rows[rows["lesion_id"] == gone.lesion_id]
-    assert list(own["note"]) == ["excluded: breathing artefacts"]
+    assert list(own["status"]) == ["excluded"]
+    assert list(own["note"]) == ["breathing artefacts"]
     assert list(own["prediction"]) == [""]
 
 

@@ -183,6 +183,8 @@ def build_organ_segmenter(
     """
     (arm,) = config.arms.values()
     head = config.heads[task.name]
+    # A network that was never shown mirrored patients must not be asked about one.
+    views = config.inference.average_views and config.patches[task.window].augmentation.flip_width
     return OrganSegmenter(
         models=models,
         task=task,
@@ -192,6 +194,6 @@ def build_organ_segmenter(
         shown=arm.input,
         offsets=offsets,
         one_piece=isinstance(head, Organs) and head.one_piece,
-        average_views=config.inference.average_views and not quick,
+        average_views=views and not quick,
         precision=config.training.precision,
     )

@@ -10,7 +10,14 @@ from medmtl.data.audit import content_hash
 from medmtl.data.cache import CachedCase, CaseCache
 from medmtl.data.geometry import spacing_mm
 from medmtl.data.manifest import Lesion, Manifest, Scan
-from medmtl.data.reading import MaskVolume, Volume, read_mask, read_volume, to_grid_of
+from medmtl.data.reading import (
+    MaskVolume,
+    Volume,
+    read_grid,
+    read_mask,
+    read_volume,
+    to_grid_of,
+)
 from medmtl.data.transforms import Case, depth_first, prepare_case
 
 Annotations = Literal["lesions", "organs"]
@@ -83,17 +90,21 @@ class CaseLoader:
         """Reads a scan as it is stored."""
         return read_volume(self.manifest.resolve(scan.image), name=f"{scan.scan_id} ({scan.image})")
 
+    def read_grid(self, scan: Scan) -> Volume:
+        """Reads where the voxels of a scan lie; all of them are 0."""
+        return read_grid(self.manifest.resolve(scan.image), name=f"{scan.scan_id} ({scan.image})")
+
     def read_lesion_mask(self, scan: Scan, lesion: Lesion) -> MaskVolume | None:
         """Reads the mask of a lesion on the grid of its scan; None if it was not outlined."""
         if lesion.mask is None:
             return None
-        return self._mask_on(self.read_volume(scan), lesion.mask)
+        return self._mask_on(self.read_grid(scan), lesion.mask)
 
     def read_organs(self, scan: Scan) -> MaskVolume | None:
         """Reads the label map of a scan on the scan's grid; None if nothing was drawn."""
         if scan.organ_mask is None:
             return None
-        return self._organs_on(self.read_volume(scan), scan.organ_mask)
+        return self._organs_on(self.read_grid(scan), scan.organ_mask)
 
     def _mask_paths(self, scan: Scan) -> dict[str, str]:
         if self.annotations != "lesions":

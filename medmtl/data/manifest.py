@@ -155,13 +155,16 @@ class Manifest:
 
     def included(self) -> "Manifest":
         """The same manifest without the scans and lesions that the card excludes."""
-        left_out = {exclusion.id for exclusion in self.card.exclusions}
-        scans = tuple(scan for scan in self.scans if scan.scan_id not in left_out)
+        left_out = {
+            scan.scan_id: {exclusion.id for exclusion in self.card_of(scan).exclusions}
+            for scan in self.scans
+        }
+        scans = tuple(scan for scan in self.scans if scan.scan_id not in left_out[scan.scan_id])
         kept = {scan.scan_id for scan in scans}
         lesions = tuple(
             lesion
             for lesion in self.lesions
-            if lesion.scan_id in kept and lesion.lesion_id not in left_out
+            if lesion.scan_id in kept and lesion.lesion_id not in left_out[lesion.scan_id]
         )
         return replace(self, scans=scans, lesions=lesions)
 

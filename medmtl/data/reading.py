@@ -75,6 +75,31 @@ def read_volume(path: Path, *, name: str) -> Volume:
     return Volume(voxels=voxels.astype(kept), affine=affine)
 
 
+def read_grid(path: Path, *, name: str) -> Volume:
+    """Reads where the voxels of an image lie, but not the voxels: all of them are 0.
+
+    For images that were read whole before; only the header is looked at.
+
+    Raises:
+        ScanError: The header cannot be read, or says no place in the patient.
+    """
+    try:
+        image = nib.load(path)
+        shape = _shape_3d(image, name)
+    except (
+        OSError,
+        EOFError,
+        zlib.error,
+        ImageFileError,
+        HeaderDataError,
+        WrapStructError,
+    ) as error:
+        raise ScanError(f"{name}: its header cannot be read") from error
+    _require_place(image, name)
+    nothing = np.broadcast_to(np.int16(0), shape)
+    return Volume(voxels=nothing, affine=np.asarray(image.affine, dtype=np.float64))
+
+
 def read_mask(path: Path, *, name: str, may_be_empty: bool = False) -> MaskVolume:
     """Reads a mask or a label map; whole numbers stored as floats are fine.
 
@@ -264,5 +289,5 @@ def write_mask(
     """
     image = nib.Nifti1Image(mask.astype(np.uint8), affine)
     image.header.set_xyzt_units("mm")
-    content = gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)
+    content = gzip.compress(image.to_bytes(), compresslevel=2, mtime=0)
     write_whole(path, lambda aside: aside.write_bytes(content))

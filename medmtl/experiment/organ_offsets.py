@@ -10,10 +10,10 @@ CANDIDATES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
 
 def choose_offsets(segmenter: OrganSegmenter, data: ScanDataset) -> list[float]:
-    """For each structure the offset of its logits with the highest mean Dice.
+    """For each structure the offset that its logits must exceed, with the highest mean Dice.
 
     Dice is taken on the working grid over the scans on which the structure was drawn. Of equals
-    the one nearest to 0 wins; a structure that none of the scans shows keeps 0.
+    the one nearest to 0 wins; a structure that was drawn on none of the scans keeps 0.
 
     Args:
         segmenter: Of the model, without offsets.
@@ -30,13 +30,13 @@ def choose_offsets(segmenter: OrganSegmenter, data: ScanDataset) -> list[float]:
                 continue
             there = reference == data.label_value(scan, name)
             own = torch.where(place == number, highest, -torch.inf)
-            if there.any():
-                scores[name].append([_dice(own > offset, there) for offset in CANDIDATES])
+            scores[name].append([_dice(own > offset, there) for offset in CANDIDATES])
     return [_best(np.array(scores[name])) for name in task.structures]
 
 
 def _dice(found: torch.Tensor, there: torch.Tensor) -> float:
-    return float(2 * (found & there).sum() / (found.sum() + there.sum()))
+    total = found.sum() + there.sum()
+    return float(2 * (found & there).sum() / total) if total > 0 else 1.0
 
 
 def _best(scores: np.ndarray) -> float:

@@ -93,7 +93,7 @@ class ArmEnsemble:
         """Of each scan as stored: depth, height, width."""
         loader = next(iter(self.loaders.values()))
         return {
-            scan.scan_id: spacing_mm(depth_first(loader.read_volume(scan))[1].affine)
+            scan.scan_id: spacing_mm(depth_first(loader.read_grid(scan))[1].affine)
             for scan in loader.manifest.scans
         }
 
@@ -142,7 +142,7 @@ class ArmEnsemble:
         data = self._lesions(task, scans)
         with_lesions = [scan for scan in scans if loader.manifest.lesions_of(scan.scan_id)]
         for scan in self._tracked(with_lesions, task):
-            volume = loader.read_volume(scan)
+            volume = loader.read_grid(scan)
             grid = NativeGrid(shape=volume.voxels.shape, affine=volume.affine)
             voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
             labels = np.zeros(grid.shape, dtype=np.int16)
@@ -166,7 +166,7 @@ class ArmEnsemble:
         loader = self.loaders[task.window]
         folder = out / "organs" / self.arm / task.name
         for scan in self._tracked(scans, task):
-            volume = loader.read_volume(scan)
+            volume = loader.read_grid(scan)
             voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
             labels, alone_ml = segmenter.segment_with_spread(loader.open(scan), volume)
             for value, structure in enumerate(task.structures, start=1):

@@ -38,8 +38,8 @@ class OrganSegmenter:
         overlap: Share by which neighbouring windows overlap.
         intensity: How HU are scaled.
         shown: The image, or what a control sees of it.
-        offsets: Of each model and structure, how far above 0 a logit must be; a training that
-            weighs organ voxels more outlines too much at 0. Chosen on inner splits.
+        offsets: Of each model and structure, what a logit must exceed; a training that weighs
+            organ voxels more outlines too much at 0. Chosen on inner splits.
         one_piece: Whether only the largest connected piece of each organ is kept.
         average_views: Whether the mirrored scan is looked at too, its sides swapped back.
         precision: Of the arithmetic.
@@ -81,21 +81,24 @@ class OrganSegmenter:
         voxel_ml = abs(float(np.linalg.det(case.affine[:3, :3]))) / 1000
         total = torch.zeros(len(self.task.structures), *case.shape)
         volumes_ml = []
-        for alone in self._each_logits(case):
-            total += alone
-            found = _label_map(alone)
+        for alone, offsets in zip(self._each_logits(case), self.offsets, strict=True):
+            total += alone / len(self.models)
+            found = _label_map(alone, offsets)
+            if self.one_piece:
+                keep_largest_pieces(found.numpy())
             counts = torch.bincount(found.flatten().long(), minlength=len(total) + 1)[1:]
             volumes_ml.append(counts.numpy() * voxel_ml)
         stored = depth_first(volume)[1]
         working = Grid(shape=case.shape, affine=case.affine)
         # One structure at a time: a chest at full resolution would not fit all at once.
-        labels = _label_map(resample(each, working, stored) for each in total)
+        together = np.mean(self.offsets, axis=0).tolist()
+        labels = _label_map((resample(each, working, stored) for each in total), together)
         if self.one_piece:
             keep_largest_pieces(labels.numpy())
         return as_stored(labels.numpy(), volume.affine), np.stack(volumes_ml)
 
     def logits(self, case: CachedCase) -> Float[Tensor, "structures depth height width"]:
-        """Mean logits of all models and views on the working grid, offsets taken off."""
+        """Mean logits of all models and views, on the working grid."""
         total = torch.zeros(len(self.task.structures), *case.shape)
         for alone in self._each_logits(case):
             total += alone
@@ -109,12 +112,12 @@ class OrganSegmenter:
         inside = torch.ones_like(image_hu, dtype=torch.bool)
         image_hu = hide_image(image_hu, inside, self.shown)
         image = self.intensity.scale(image_hu)
-        for model, offsets in zip(self.models, self.offsets, strict=True):
+        for model in self.models:
             found = self._slide(model, image)
             if self.average_views:
                 swapped = self._slide(model, image.flip(WIDTH)).flip(WIDTH - 1)
                 found = (found + swapped[self.task.mirrored]) / 2
-            yield found - torch.tensor(offsets)[:, None, None, None]
+            yield found
 
     def _slide(
         self, model: MultiTaskModel, image: Float[Tensor, "1 1 depth height width"]
@@ -139,15 +142,20 @@ class OrganSegmenter:
         return found[0]
 
 
-def _label_map(logits: Iterable[Float[Tensor, "d h w"]]) -> UInt8[Tensor, "d h w"]:
-    """The structure, from 1, whose logit is above 0 and above those of all others; else 0."""
+def _label_map(
+    logits: Iterable[Float[Tensor, "d h w"]], offsets: Sequence[float]
+) -> UInt8[Tensor, "d h w"]:
+    """The structure, from 1, with the highest logit, if that exceeds its own offset; else 0."""
     labels: Tensor | None = None
-    best = torch.zeros(())
-    for value, each in enumerate(logits, start=1):
+    highest = torch.zeros(())
+    for value, (each, offset) in enumerate(zip(logits, offsets, strict=True), start=1):
         if labels is None:
             labels = torch.zeros(each.shape, dtype=torch.uint8)
-        labels[each > best] = value
-        best = torch.maximum(best, each)
+            highest = torch.full(each.shape, -torch.inf)
+        wins = each > highest
+        labels[wins & (each > offset)] = value
+        labels[wins & (each <= offset)] = 0
+        highest = torch.maximum(highest, each)
     assert labels is not None  # a task has at least one structure
     return labels
 

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +56,8 @@ class Trainer:
         balance: Makes one loss of them.
         settings: How.
         evaluate: Looks at the inner split: a score a task, higher is better.
-        checkpoint: Where to save after every epoch, and to go on from.
+        checkpoint: Where to save after an epoch, and to go on from.
+        save_every_s: Epochs that end sooner after the last save are not saved.
         fingerprint: Of configuration and data; a checkpoint of another one is refused.
         on_epoch: Told the epoch just finished (from 1).
     """
@@ -70,6 +72,7 @@ class Trainer:
     evaluate: Callable[[MultiTaskModel], Scores]
     checkpoint: Path
     fingerprint: str
+    save_every_s: float = 0.0
     on_epoch: Callable[[int], None] = lambda epoch: None
     history: list[dict[str, Any]] = field(default_factory=list, init=False)
     best_epoch: int = field(default=0, init=False)
@@ -91,10 +94,13 @@ class Trainer:
             weight_decay=settings.weight_decay,
         )
         done = self._resume(optimizer, generator)
+        saved = time.monotonic()
         for epoch in range(done + 1, settings.epochs + 1):
             losses = self._train_epoch(epoch, optimizer, generator)
             self._look(epoch, losses)
-            self._save(epoch, optimizer, generator)
+            if epoch == settings.epochs or time.monotonic() - saved >= self.save_every_s:
+                self._save(epoch, optimizer, generator)
+                saved = time.monotonic()
             self.on_epoch(epoch)
         self.model.load_state_dict(self._best_state)
 

@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 import torch
 
-from medmtl.build.cell import build_cell, split_lesions, stratum_label
+from medmtl.build.cell import build_cell
 from medmtl.build.data import build_manifest, build_windows
 from medmtl.build.experiment import build_cross_validation, build_from_run
 from medmtl.build.learning import build_losses, build_model, build_tasks
+from medmtl.build.splits import lesions_of, split_patients, stratum_label
 from medmtl.config import Config
 from medmtl.config_file import load_config, resolve_arm
 from medmtl.data.manifest import Exclusion
@@ -41,10 +42,10 @@ def test_parts_of_a_cell_share_no_patient_and_miss_no_lesion(small_run: SmallRun
     experiment = build_from_run(small_run.run)
     manifest = experiment.manifest
     for cell in experiment.plan:
-        parts = split_lesions(manifest, experiment.folds, cell, config)
-        patients = [{manifest.scan(le.scan_id).patient_id for le in p} for p in parts.values()]
+        patients = list(split_patients(manifest, experiment.folds, cell, config).values())
+        parts = [lesions_of(manifest, each) for each in patients]
         assert sum(map(len, patients)) == len(set().union(*patients))
-        lesions = [lesion.lesion_id for part in parts.values() for lesion in part]
+        lesions = [lesion.lesion_id for part in parts for lesion in part]
         assert sorted(lesions) == sorted(lesion.lesion_id for lesion in manifest.lesions)
 
 

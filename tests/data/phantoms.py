@@ -108,12 +108,13 @@ def cached(
     *,
     spacing_mm: tuple[float, float, float],
     name: str = "phantom",
+    organs: MaskVolume | None = None,
 ) -> CachedCase:
     """Puts a volume into a cache below `folder`."""
     source = folder / f"{name}.source"
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_bytes(volume.voxels.tobytes() + volume.affine.tobytes() + name.encode())
-    case = prepare_case(volume, masks or {}, spacing_mm=spacing_mm, name=name)
+    case = prepare_case(volume, masks or {}, spacing_mm=spacing_mm, name=name, organs=organs)
     facts = {"content_hash": name, "spacing_mm": volume.spacing_mm}
     return CaseCache(folder=folder / "cache", max_gb=1.0).get(
         {"image": source}, {"spacing_mm": list(spacing_mm)}, lambda: (case, facts)

@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -51,7 +52,12 @@ def test_a_case_is_read_once_and_holds_its_scan(
     assert len(read) == 1
     volume = loader(manifest, tmp_path).read_volume(scan)
     assert case.content_hash == content_hash(volume)
-    assert case.spacing_mm == pytest.approx(volume.spacing_mm)
+    superior, anterior, right = (
+        next(n for n, code in enumerate(nib.aff2axcodes(volume.affine)) if code in axis)
+        for axis in ("SI", "AP", "LR")
+    )
+    own_mm = volume.spacing_mm
+    assert case.spacing_mm == pytest.approx((own_mm[superior], own_mm[anterior], own_mm[right]))
 
 
 def test_the_nodule_is_bright_where_its_mask_is(manifest: Manifest, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from torch import Generator
 from medmtl.data.cache import CaseCache
 from medmtl.data.cases import CaseLoader
 from medmtl.data.dataset import InputView, LesionDataset, WindowShape
-from medmtl.data.intensity import IntensityAugmentation, IntensityWindow
+from medmtl.data.intensity import IntensityAugmentation, IntensityWindow, Shown
 from medmtl.data.manifest import Lesion, Manifest
 from medmtl.data.placement import SpatialAugmentation, exact_placement
 from medmtl.data.tasks import ClassificationTask, SegmentationTask, Task
@@ -40,7 +40,7 @@ def dataset(
     lesions: Sequence[Lesion] | None = None,
     *,
     training: bool = False,
-    padding_only: bool = False,
+    shown: Shown = "image",
     tasks: Sequence[Task] = (MALIGNANCY, SPICULATION, OUTLINE),
 ) -> LesionDataset:
     cache = CaseCache(folder=manifest.folder.parent / "cache", max_gb=1.0)
@@ -57,7 +57,7 @@ def dataset(
         view=InputView(
             intensity=IntensityWindow(low_hu=-1000.0, high_hu=400.0),
             disturbance=IntensityAugmentation(noise_hu=20.0, offset_hu=30.0),
-            padding_only=padding_only,
+            shown=shown,
         ),
         spacing_mm=SPACING_MM,
         training=training,
@@ -172,7 +172,7 @@ def test_training_moves_image_and_outline_together(manifest: Manifest) -> None:
 
 @pytest.mark.parametrize("training", [False, True])
 def test_padding_only_shows_exactly_the_inside_pattern(manifest: Manifest, training: bool) -> None:
-    data = dataset(manifest, padding_only=True, training=training)
+    data = dataset(manifest, shown="padding_only", training=training)
     batch = (
         data.training_batch(every(data), "patch", Generator().manual_seed(0))
         if training

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Generator
 
-from medmtl.data.intensity import IntensityAugmentation, IntensityWindow, flatten_inside
+from medmtl.data.intensity import FLAT_HU, IntensityAugmentation, IntensityWindow, hide_image
 from medmtl.data.windows import NO_HU
 
 
@@ -51,7 +51,24 @@ def test_no_disturbance_is_none() -> None:
 def test_flattened_images_tell_nothing_but_the_file_s_extent() -> None:
     hu, inside = scene()
     other = torch.where(inside, torch.randn(hu.shape) * 300, hu)
-    assert torch.equal(flatten_inside(hu, inside), flatten_inside(other, inside))
-    flat = flatten_inside(hu, inside)
+    flat = hide_image(hu, inside, "padding_only")
+    assert torch.equal(flat, hide_image(other, inside, "padding_only"))
     assert len(flat[inside].unique()) == 1
     assert torch.equal(flat == NO_HU, ~inside)
+
+
+def test_the_image_itself_is_not_hidden() -> None:
+    hu, inside = scene()
+    assert torch.equal(hide_image(hu, inside, "image"), hu)
+
+
+def test_stored_only_tells_besides_where_voxels_were_not_stored() -> None:
+    hu, inside = scene()
+    cut_out = torch.rand(hu.shape, generator=Generator().manual_seed(4)) < 0.3
+    noise = (torch.randn(hu.shape, generator=Generator().manual_seed(5)) * 300).clamp(min=-1000)
+    images = [torch.where(inside & cut_out, -1024.0, each) for each in
+              (hu, torch.where(inside, noise, hu))]  # fmt: skip
+    one, other = (hide_image(each, inside, "stored_only") for each in images)
+    assert torch.equal(one, other)
+    assert torch.equal(one == FLAT_HU, inside & ~cut_out)
+    assert set(one.unique().tolist()) == {-1024.0, float(NO_HU), FLAT_HU}

@@ -133,9 +133,24 @@ def test_an_organ_without_a_lesion_is_paired_by_scan() -> None:
     rows = masks().drop_duplicates(["arm", "scan_id"]).assign(lesion_id=None, structure="lung")
     summary = summarized(rows, subgroups={"large": Subgroup("diameter_mm", at_least=20.0)})
     lung = summary["segmentation"]["segmentation"]["lung"]
-    assert lung["arms"]["single"]["counts"]["lesions"] == 50
-    assert lung["differences"]["shared"]["lesions"] == 50
-    assert lung["arms"]["single"]["subgroups"]["large"]["missing_column"] == 50
+    assert lung["unit"] == "scans"
+    assert lung["arms"]["single"]["counts"]["scans"] == 50
+    assert lung["differences"]["shared"]["scans"] == 50
+    assert "of 50 scans" in lung["arms"]["single"]["dice"]["mean"]["method"]
+    assert "not_applicable" in lung["arms"]["single"]["subgroups"]["large"]
+
+
+def test_an_empty_lesion_name_is_none_and_no_lesion_of_two_patients() -> None:
+    rows = masks().drop_duplicates(["arm", "scan_id"]).assign(structure="lung")
+    empty, missing = (summarized(rows.assign(lesion_id=name)) for name in ("", None))
+    assert empty == missing
+
+
+def test_lesions_and_organs_are_not_counted_together() -> None:
+    rows = masks()
+    rows.loc[rows["lesion_id"] == "L0003", "lesion_id"] = ""
+    with pytest.raises(EvaluationError, match="about lesions, or about organs"):
+        summarized(rows)
 
 
 def test_an_arm_alone_has_no_differences() -> None:

@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from medmtl.evaluation.weighted import (
     Statistic,
+    among,
     difference_of,
     mean_of,
     mean_of_fold_aucs,
@@ -44,6 +45,10 @@ def plain_fold_mean(rows: np.ndarray) -> float:
         (
             difference_of(mean_value(SCORE), median_value(SCORE)),
             lambda rows: SCORE[rows].mean() - np.median(SCORE[rows]),
+        ),
+        (
+            among(FOLD == 1, mean_value(SCORE[FOLD == 1])),
+            lambda rows: SCORE[rows][FOLD[rows] == 1].mean(),
         ),
         (
             mean_of([mean_value(SCORE), mean_value(TARGET)]),

@@ -16,9 +16,10 @@ from medmtl.data.manifest import Lesion
 from medmtl.data.manifest_files import read_manifest, write_manifest
 from medmtl.errors import LeakageError, MedmtlError, RunError
 from medmtl.experiment import cell as cell_module
-from medmtl.experiment.cell import CellJob, slices_beyond
+from medmtl.experiment.cell import CellJob
 from medmtl.experiment.lock import cell_lock
 from medmtl.experiment.plan import freeze_plan
+from medmtl.experiment.testing import slices_beyond
 from medmtl.run_folder import OUT_OF_FOLD_COLUMNS, SEGMENTATION_COLUMNS, RunFolder
 from medmtl.training.checkpoint import load_tensors
 from tests.synthetic import write_cohort

@@ -6,77 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from medmtl.data.intensity import IntensityWindow
-from medmtl.data.manifest import Exclusion, Lesion, Manifest
-from medmtl.data.tasks import ClassificationTask
+from medmtl.data.manifest import Lesion, Manifest
 from medmtl.errors import RunError
-from medmtl.inference.ensemble import ArmEnsemble, Prediction, load_weights
-from medmtl.inference.segment import LesionSegmenter
-from medmtl.models.multitask import MultiTaskModel
-from tests.inference.stubs import HIGH_HU, LOW_HU, Brighter, Eye, MeanBrightness
+from medmtl.inference.ensemble import load_weights
+from medmtl.inference.prediction import Prediction
+from tests.inference.arms import KINDS, make_arm, run, with_lesions
 from tests.synthetic import write_cohort
 from tests.training.tiny import (
     MALIGNANCY,
     OUTLINE,
-    SPACING_MM,
-    make_data,
     make_loader,
     make_model,
 )
-
-KINDS = ClassificationTask(name="kinds", label="malignant", classes=("a", "b", "c"), window="slab")
 
 
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
     return write_cohort(tmp_path / "cohort", patients=4, side=16)
-
-
-def thresholder(threshold_hu: float) -> MultiTaskModel:
-    heads = {
-        "outline": Brighter(threshold_hu),
-        "malignancy": MeanBrightness(),
-        "kinds": MeanBrightness(3),
-    }
-    return MultiTaskModel(encoder=Eye(), heads=heads).eval()
-
-
-def make_arm(manifest: Manifest, *, thresholds=(-650.0, -600.0), tasks=(MALIGNANCY, OUTLINE)):
-    def segmenter(models, task: str) -> LesionSegmenter:
-        return LesionSegmenter(
-            models=models,
-            task=task,
-            region_mm=(24.0, 24.0, 24.0),
-            spacing_mm=SPACING_MM,
-            intensity=IntensityWindow(low_hu=LOW_HU, high_hu=HIGH_HU),
-            padding_only=False,
-            average_views=False,
-            precision="fp32",
-        )
-
-    models = [thresholder(each) for each in thresholds]
-    return ArmEnsemble(
-        arm="joint",
-        tasks=tasks,
-        models=models,
-        temperatures=[{"malignancy": 0.01 * (n + 1), "kinds": 0.02} for n in range(len(models))],
-        loader=make_loader(manifest),
-        dataset=lambda: make_data(manifest, tasks=tasks, training=False),
-        segmenter=segmenter,
-        average_views=False,
-        precision="fp32",
-    )
-
-
-def run(manifest: Manifest, out: Path, seen: frozenset[str] = frozenset(), **knobs) -> pd.DataFrame:
-    arm = make_arm(manifest.without_annotations().included(), **knobs)
-    return Prediction(arms=[arm], manifest=manifest, seen=seen).run(out)
-
-
-def with_lesions(manifest: Manifest, lesions: list[Lesion], *excluded: str) -> Manifest:
-    exclusions = [Exclusion(id=each, reason="blurred") for each in excluded]
-    card = manifest.card.model_copy(update={"exclusions": exclusions})
-    return replace(manifest, lesions=tuple(lesions), card=card)
 
 
 def test_every_lesion_has_a_row_a_task_with_the_spread_of_the_folds(
@@ -91,7 +37,8 @@ def test_every_lesion_has_a_row_a_task_with_the_spread_of_the_folds(
     assert classes["prediction"].between(0, 1).all()
     middle = (classes["lowest_of_folds"] + classes["highest_of_folds"]) / 2
     assert classes["prediction"].to_numpy() == pytest.approx(middle.to_numpy())  # two folds
-    assert set(table["models"]) == {2} and set(table["note"]) == {""}
+    assert set(table["models"]) == {2} and table["note"].isna().all()
+    assert set(table["status"]) == {"predicted"}
     read = pd.read_csv(tmp_path / "out" / "predictions.csv", keep_default_na=False)
     assert read["prediction"].to_numpy() == pytest.approx(table["prediction"].to_numpy())
 
@@ -165,9 +112,9 @@ def test_an_excluded_lesion_does_not_shift_the_values_of_the_others(
     labels = np.asanyarray(
         nib.load(tmp_path / "out" / "masks" / "joint" / f"{first.scan_id}.nii.gz").dataobj
     )
-    assert set(table.loc[table["note"].str.startswith("excluded"), "lesion_id"]) == {
-        "spare-1", "spare-2",
-    }  # fmt: skip
+    excluded = table[table["status"] == "excluded"]
+    assert set(excluded["lesion_id"]) == {"spare-1", "spare-2"}
+    assert set(excluded["note"]) == {"blurred"}
     assert set(np.unique(labels)) == {0, 2}  # it is lesion 2 of its scan in lesions.csv
 
 
@@ -176,7 +123,8 @@ def test_an_excluded_scan_keeps_rows_that_say_why(manifest: Manifest, tmp_path: 
     excluded = with_lesions(manifest, list(manifest.lesions), scan_id)
     table = run(excluded, tmp_path / "out")
     rows = table[table["scan_id"] == scan_id]
-    assert list(rows["note"]) == ["excluded: blurred"]
+    assert list(rows["status"]) == ["excluded"]
+    assert list(rows["note"]) == ["blurred"]
     assert rows["prediction"].isna().all()
     assert not (tmp_path / "out" / "masks" / "joint" / f"{scan_id}.nii.gz").exists()
     assert set(table["lesion_id"]) == {lesion.lesion_id for lesion in manifest.lesions}
@@ -185,7 +133,7 @@ def test_an_excluded_scan_keeps_rows_that_say_why(manifest: Manifest, tmp_path: 
 def test_a_scan_of_the_training_data_is_marked(manifest: Manifest, tmp_path: Path) -> None:
     known = make_loader(manifest).open(manifest.scans[2]).content_hash
     table = run(manifest, tmp_path / "out", seen=frozenset({known, "of another scan"}))
-    marked = table[table["note"].str.contains("training data")]
+    marked = table[table["note"].str.contains("training data", na=False)]
     assert set(marked["scan_id"]) == {manifest.scans[2].scan_id}
     assert len(marked) == 2
 

@@ -46,7 +46,7 @@ def segmenter(*models: MultiTaskModel, **changes) -> LesionSegmenter:
         "region_mm": (28.0, 28.0, 28.0),
         "spacing_mm": SPACING_MM,
         "intensity": IntensityWindow(low_hu=LOW_HU, high_hu=HIGH_HU),
-        "padding_only": False,
+        "shown": "image",
         "average_views": False,
         "precision": "fp32",
     }
@@ -196,7 +196,7 @@ def test_the_padding_only_control_cannot_see_the_lesion(tmp_path: Path) -> None:
     other = bright_balls(
         (20, 20, 20), (1.0, 1.0, 1.0), "RAS", [(CENTRE_MM + np.array([3, 0, 4]), 2.0)]
     )
-    control = segmenter(stub(Brighter(THRESHOLD_HU, smooth=True)), padding_only=True)
+    control = segmenter(stub(Brighter(THRESHOLD_HU, smooth=True)), shown="padding_only")
     found = [
         control.segment(prepared(tmp_path, each, name), place(), grid_of(each))
         for each, name in ((one, "one"), (other, "other"))

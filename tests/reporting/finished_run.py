@@ -15,7 +15,7 @@ from medmtl.data.cache import CaseCache
 from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Exclusion, Label, Lesion, Manifest
 from medmtl.data.reading import write_mask
-from medmtl.data.tasks import ClassificationTask, SegmentationTask, Task
+from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
 from medmtl.evaluation.summary import Subgroup, summarize
 from medmtl.experiment.plan import Cell, make_plan, write_plan
 from medmtl.reporting.description import ArmDescription, ExperimentDescription
@@ -28,6 +28,7 @@ from medmtl.run_folder import (
 )
 
 from ..synthetic import write_cohort
+from .finished_organs import ORGANS, organ_rows
 
 BINARY = ClassificationTask(
     name="malignancy", label="malignant", classes=("benign", "malignant"), window="w"
@@ -67,7 +68,7 @@ def write_finished_run(
     bootstrap_samples: int = 100,
 ) -> FinishedRun:
     """Writes manifest, scans, cells, tables and summary below `folder`."""
-    manifest = _manifest(folder, patients)
+    manifest = _manifest(folder, patients, organs=ORGANS in tasks)
     arms = _arms(tasks, with_control=with_control)
     run = RunFolder(folder / "runs" / "demo")
     description = ExperimentDescription(
@@ -97,8 +98,8 @@ def write_finished_run(
     return FinishedRun(run=run, description=description, loader=loader)
 
 
-def _manifest(folder: Path, patients: int) -> Manifest:
-    manifest = write_cohort(folder, patients=patients)
+def _manifest(folder: Path, patients: int, *, organs: bool) -> Manifest:
+    manifest = write_cohort(folder, patients=patients, organs=organs)
     density = Label(
         classes=list(MULTICLASS.classes), reference_standard="readers' opinion, not pathology"
     )
@@ -165,6 +166,9 @@ def _write_cell(
     heads = [task for task in description.tasks if task.name in description.arms[cell.arm].heads]
     classes, outlines, calibration = [], [], {}
     for task in heads:
+        if isinstance(task, OrganTask):
+            outlines += organ_rows(run, cell, task, manifest, fold_of, generator)
+            continue
         for lesion in tested:
             names = {
                 "arm": cell.arm, "cell": cell.cell_id, "lesion_id": lesion.lesion_id,
@@ -191,7 +195,8 @@ def _done(cell: Cell, calibration: dict[str, Any], *, tested: int) -> dict[str, 
     parts = {"train": 12, "inner": 4, "test": tested}
     return {
         "cell": cell.cell_id, "fingerprint": "f", "chosen_epoch": 8, "epochs": 10,
-        "calibration": calibration, "parameters": 123456, "lesions": parts, "patients": parts,
+        "calibration": calibration, "parameters": 123456, "lesions": parts, "scans": parts,
+        "patients": parts,
         "torch": "2.13.0",
     }  # fmt: skip
 

@@ -19,26 +19,26 @@ def test_the_four_worst_and_the_four_best_outlines() -> None:
     worst, best = select_outlines(
         outlines([0.5, 0.9, 0.1, np.nan, 0.8, 0.0, 0.7, 0.95, 0.2, 0.6, 0.3])
     )
-    assert worst.lesion_ids == ["l05", "l02", "l08", "l10"]
-    assert best.lesion_ids == ["l07", "l01", "l04", "l06"]
+    assert worst.names == ["l05", "l02", "l08", "l10"]
+    assert best.names == ["l07", "l01", "l04", "l06"]
     assert worst.available == best.available == 10
 
 
 def test_equal_outlines_come_in_the_order_of_their_names() -> None:
     rows = outlines([0.0] * 10).sample(frac=1, random_state=0)
     worst, best = select_outlines(rows)
-    assert worst.lesion_ids == ["l00", "l01", "l02", "l03"]
-    assert best.lesion_ids == ["l04", "l05", "l06", "l07"]
+    assert worst.names == ["l00", "l01", "l02", "l03"]
+    assert best.names == ["l04", "l05", "l06", "l07"]
 
 
 def test_no_lesion_is_shown_as_worst_and_as_best() -> None:
     worst, best = select_outlines(outlines([0.1, 0.2, 0.3, 0.4, 0.5]))
-    assert len(worst.lesion_ids) == 4 and best.lesion_ids == ["l04"]
+    assert len(worst.names) == 4 and best.names == ["l04"]
 
 
 def test_an_organ_without_a_lesion_is_not_shown() -> None:
     rows = outlines([0.1, 0.2]).assign(lesion_id=["", "l1"])
-    assert select_outlines(rows)[0].lesion_ids == ["l1"]
+    assert select_outlines(rows)[0].names == ["l1"]
 
 
 def test_the_most_confident_errors_and_successes_each_way() -> None:
@@ -49,11 +49,11 @@ def test_the_most_confident_errors_and_successes_each_way() -> None:
         ]
     )  # fmt: skip
     found = {each.title: each for each in select_classes(rows, ("good", "bad"))}
-    assert found["Truly bad, taken for another class"].lesion_ids == ["d", "f", "e"]
+    assert found["Truly bad, taken for another class"].names == ["d", "f", "e"]
     assert found["Truly bad, taken for another class"].available == 4
-    assert found["Truly good, taken for another class"].lesion_ids == ["g", "i"]
-    assert found["Truly bad, recognised"].lesion_ids == ["a", "b"]
-    assert found["Truly good, recognised"].lesion_ids == ["h"]
+    assert found["Truly good, taken for another class"].names == ["g", "i"]
+    assert found["Truly bad, recognised"].names == ["a", "b"]
+    assert found["Truly good, recognised"].names == ["h"]
 
 
 def test_of_three_classes_the_most_probable_is_called() -> None:
@@ -68,7 +68,7 @@ def test_of_three_classes_the_most_probable_is_called() -> None:
             for place, output in enumerate("xyz")
         ]
     )  # fmt: skip
-    found = {each.title: each.lesion_ids for each in select_classes(rows, ("x", "y", "z"))}
+    found = {each.title: each.names for each in select_classes(rows, ("x", "y", "z"))}
     assert found["Truly x, taken for another class"] == ["b"]
     assert found["Truly x, recognised"] == ["a"]
     assert found["Truly z, recognised"] == ["c"]

@@ -7,14 +7,22 @@ from typing import Any
 import torch
 
 from medmtl.data.cache import CaseCache
-from medmtl.data.cases import CaseLoader
+from medmtl.data.cases import Annotations, CaseLoader
 from medmtl.data.dataset import InputView, LesionDataset, WindowShape
 from medmtl.data.intensity import IntensityAugmentation, IntensityWindow
-from medmtl.data.manifest import Lesion, Manifest
+from medmtl.data.manifest import Lesion, Manifest, Scan
+from medmtl.data.patches import PatchShape, ScanDataset
 from medmtl.data.placement import SpatialAugmentation
-from medmtl.data.tasks import ClassificationTask, SegmentationTask, Task
+from medmtl.data.tasks import (
+    ClassificationTask,
+    OrganTask,
+    SegmentationTask,
+    Task,
+    lesion_tasks,
+    organ_tasks,
+)
 from medmtl.losses.balance import FixedWeights
-from medmtl.losses.task import ClassificationLoss, SegmentationLoss
+from medmtl.losses.task import ClassificationLoss, OrganLoss, SegmentationLoss, TaskLoss
 from medmtl.models.encoder import LeanResidualEncoder
 from medmtl.models.heads import ClassificationHead, SegmentationHead
 from medmtl.models.multitask import MultiTaskModel, in_matrix_unit_layout
@@ -29,12 +37,24 @@ SPICULATION = ClassificationTask(
     name="spiculation", label="spiculated", classes=("smooth", "spiculated"), window="slab"
 )
 OUTLINE = SegmentationTask(name="outline", structure="nodule", window="patch")
+ORGANS = OrganTask(
+    name="organs",
+    structures=("right_side", "left_side"),
+    left_right_pairs=(("left_side", "right_side"),),
+    window="chest",
+)
+ORGAN_SPACING_MM = (1.5, 1.5, 1.5)
 BOTH: Sequence[Task] = (MALIGNANCY, OUTLINE)
+ALL_KINDS: Sequence[Task] = (MALIGNANCY, OUTLINE, ORGANS)
 
 
-def make_loader(manifest: Manifest, spacing_mm=SPACING_MM) -> CaseLoader:
+def make_loader(
+    manifest: Manifest, spacing_mm=SPACING_MM, annotations: Annotations = "lesions"
+) -> CaseLoader:
     cache = CaseCache(folder=manifest.folder.parent / "cache", max_gb=1.0)
-    return CaseLoader(manifest=manifest, cache=cache, spacing_mm=spacing_mm)
+    return CaseLoader(
+        manifest=manifest, cache=cache, spacing_mm=spacing_mm, annotations=annotations
+    )
 
 
 def make_data(
@@ -57,7 +77,7 @@ def make_data(
         manifest=manifest,
         lesions=manifest.lesions if lesions is None else lesions,
         cases={scan.scan_id: loader.open(scan) for scan in manifest.scans},
-        tasks=tasks,
+        tasks=lesion_tasks(tasks),
         windows={
             "slab": WindowShape(size=(2, 8, 8), augmentation=moving),
             "patch": WindowShape(size=(4, 12, 12), augmentation=moving),
@@ -68,6 +88,42 @@ def make_data(
         ),
         spacing_mm=SPACING_MM,
         training=training,
+    )
+
+
+def make_scans(
+    manifest: Manifest,
+    scans: Sequence[Scan] | None = None,
+    *,
+    tasks: Sequence[OrganTask] = (ORGANS,),
+    batch_size: int = 2,
+    kind: type[ScanDataset] = ScanDataset,
+) -> ScanDataset:
+    """Patches of some scans of a cohort that was written with organs."""
+    loader = make_loader(manifest, ORGAN_SPACING_MM, "organs")
+    upright = SpatialAugmentation(
+        rotation_degrees=12.0,
+        tilt_degrees=8.0,
+        scaling=0.1,
+        flips=(False, False, True),
+        shift_mm=(0.0, 0.0, 0.0),
+    )
+    return kind(
+        manifest=manifest,
+        scans=manifest.scans if scans is None else scans,
+        cases={scan.scan_id: loader.open(scan) for scan in manifest.scans},
+        tasks=tasks,
+        patch=PatchShape(
+            size=(4, 8, 8),
+            spacing_mm=ORGAN_SPACING_MM,
+            augmentation=upright,
+            batch_size=batch_size,
+            organ_share=0.8,
+        ),
+        view=InputView(
+            intensity=IntensityWindow(low_hu=-1000.0, high_hu=400.0),
+            disturbance=IntensityAugmentation(noise_hu=20.0, offset_hu=30.0),
+        ),
     )
 
 
@@ -82,7 +138,9 @@ def make_model(tasks: Sequence[Task] = BOTH, seed: int = 0, dropout: float = 0.3
             )
         else:
             heads[task.name] = SegmentationHead(
-                channels=encoder.channels, finest=encoder.strides[0]
+                channels=encoder.channels,
+                finest=encoder.strides[0],
+                outputs=len(task.structures) if isinstance(task, OrganTask) else 1,
             )
     windows = {task.name: task.window for task in tasks}
     return in_matrix_unit_layout(MultiTaskModel(encoder=encoder, heads=heads, windows=windows))
@@ -105,10 +163,19 @@ def make_settings(**changes: Any) -> TrainingSettings:
     return TrainingSettings(**{**knobs, **changes})
 
 
+def make_loss(task: Task) -> TaskLoss:
+    if isinstance(task, ClassificationTask):
+        return ClassificationLoss()
+    if isinstance(task, OrganTask):
+        return OrganLoss(foreground_weight=5.0)
+    return SegmentationLoss()
+
+
 def make_trainer(
     data: LesionDataset,
     checkpoint: Path,
     *,
+    scans: ScanDataset | None = None,
     tasks: Sequence[Task] = BOTH,
     model: MultiTaskModel | None = None,
     losses: Mapping[str, Any] | None = None,
@@ -117,17 +184,12 @@ def make_trainer(
     on_epoch: Callable[[int], None] = lambda epoch: None,
     **settings: Any,
 ) -> Trainer:
-    usual = {
-        task.name: ClassificationLoss()
-        if isinstance(task, ClassificationTask)
-        else SegmentationLoss()
-        for task in tasks
-    }
     return Trainer(
         model=model or make_model(tasks),
         data=data,
+        scans={task.window: scans for task in organ_tasks(tasks) if scans is not None},
         tasks=tasks,
-        losses=losses or usual,
+        losses=losses or {task.name: make_loss(task) for task in tasks},
         balance=FixedWeights({task.name: 1.0 for task in tasks}),
         settings=make_settings(**settings),
         evaluate=evaluate,

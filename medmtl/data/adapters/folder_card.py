@@ -21,7 +21,9 @@ HEADER = """\
 # labels: the order of `classes` is the number in the table; say in `reference_standard` who or
 #   what decided the label (pathology, follow-up, readers' opinion, ...).
 # measurements: further numbers of a lesion, and what they are.
-# structures: the value of each organ in the organ masks, e.g. {{liver: 1, spleen: 2}}.
+# body_region: chest, head and neck, ...; heads answer only about the regions they were trained on.
+# structures: the value of each organ in the organ masks, e.g. {{left_lung: 1, right_lung: 2}}.
+# left_right_pairs: organs that a mirrored patient would swap, e.g. [[left_lung, right_lung]].
 # ignore: columns that are not read.
 """
 
@@ -94,6 +96,7 @@ def _template(name: str, rows: Sequence[Row], columns: Iterable[str]) -> dict[st
         "lesion_structure": "lesion",
         "lesion_mask_reference_standard": "",
         "structures": {},
+        "left_right_pairs": [],
         "organ_mask_reference_standard": "",
         "labels": {},
         "measurements": {},

@@ -26,7 +26,7 @@ from medmtl.run_folder import write_json
 __all__ = ["make_cohort", "parse_missing"]
 
 SETTINGS = "generator.json"
-VERSION = 1  # of the pictures: raised whenever the same seed paints something else
+VERSION = 2  # of the pictures: raised whenever the same seed paints something else
 
 
 def make_cohort(
@@ -94,6 +94,8 @@ def _claim(out: Path, settings: Mapping[str, Any]) -> None:
                 f"{out.name}: holds a synthetic cohort of other settings ({told}); "
                 "choose another folder, or give the settings it was begun with"
             )
+        for half in out.glob("*/.*.nii.gz.*.part"):  # left by a process that was killed
+            half.unlink(missing_ok=True)
         return
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out.name}: is a file; give a folder")

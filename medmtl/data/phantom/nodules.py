@@ -20,10 +20,10 @@ MEASUREMENTS = {
 
 # The log odds of malignancy. Size is one sign of several, and not the strongest.
 INTERCEPT = -4.4
-PER_MM = 0.31
+PER_MM = 0.30
 TYPICAL_MM = 12.5
 SPICULATION = 8.6
-GROUND_GLASS = 6.0
+GROUND_GLASS = 5.6
 CALCIFICATION = -6.5
 LABEL_NOISE = 0.04  # share of labels that are turned over afterwards
 
@@ -63,7 +63,7 @@ class Nodule:
 
 def draw_nodules(generator: np.random.Generator) -> tuple[Nodule, ...]:
     """Draws the one to three nodules of a patient. Nothing is painted, so it is fast."""
-    count = int(generator.choice([1, 2, 3], p=[0.45, 0.35, 0.2]))
+    count = int(generator.choice([1, 2, 3], p=[0.2, 0.35, 0.45]))
     return tuple(_draw_nodule(generator) for _ in range(count))
 
 
@@ -84,7 +84,7 @@ def _draw_nodule(generator: np.random.Generator) -> Nodule:
     diameter_mm = float(np.clip(generator.lognormal(np.log(TYPICAL_MM), 0.30), 7.5, 24.0))
     spiculated, part_solid, calcified = (generator.random(3) < (0.42, 0.28, 0.34)).tolist()
     spiculation = generator.uniform(0.55, 1.0) if spiculated else generator.uniform(0.0, 0.1)
-    ground_glass = generator.uniform(0.65, 0.95) if part_solid else 0.0
+    ground_glass = generator.uniform(0.78, 0.96) if part_solid else 0.0
     calcification = 0.0 if part_solid or not calcified else generator.uniform(0.4, 1.0)
     odds = log_odds(
         diameter_mm=diameter_mm,

@@ -75,7 +75,7 @@ def draw_scanner(physique: Physique, generator: np.random.Generator) -> Scanner:
     kernel = list(KERNELS)[generator.integers(3)]
     return Scanner(
         pixel_mm=round(between(1.25, 1.5), 3),
-        slice_mm=round(between(1.9, 2.4), 1),
+        slice_mm=round(between(2.0, 2.6), 1),
         field_mm=field_mm,
         top_mm=physique.apex_mm + between(14.0, 26.0),
         bottom_mm=-178.0 * physique.scale + between(-10.0, 4.0),
