@@ -550,6 +550,7 @@ def test_full_disk_while_saving_a_checkpoint_keeps_the_old_one(
         return write_bytes(path, data)
 
     monkeypatch.setattr(Path, "write_bytes", fill_up)
+    monkeypatch.setattr("medmtl.experiment.cell.SAVE_EVERY_S", 0.0)
     assert_refused(medmtl("cell", run, "joint_r0_f0"), "the disk is full", "checkpoint.pt")
     assert (cell / "checkpoint.pt").read_bytes() == old[0]
     assert not list(cell.glob(".*")) and not (cell / "done.json").exists()

@@ -31,8 +31,12 @@ COMMANDS = [
     ["import"],
     ["import", "lidc-nodules"],
     ["import", "folder"],
+    ["import", "openkbp"],
     ["manifest"],
     ["manifest", "check"],
+    ["manifest", "describe"],
+    ["describe"],
+    ["phantom"],
 ]
 
 
@@ -89,6 +93,33 @@ def test_import_and_check_of_a_collection(medmtl: Medmtl, tmp_path: Path) -> Non
     answer = medmtl("manifest", "check", tmp_path / "manifest")
     assert (answer.code, answer.err) == (0, "")
     assert "no fault found" in answer.out
+
+
+def test_describing_a_manifest_and_a_configuration(medmtl: Medmtl, tmp_path: Path) -> None:
+    config, manifest = write_experiment(tmp_path)
+    picture = tmp_path / "picture.png"
+    answer = medmtl("manifest", "describe", manifest.folder, "--picture", picture)
+    assert (answer.code, answer.err) == (0, "")
+    assert "malignant" in answer.out and picture.is_file()
+    answer = medmtl("describe", config)
+    assert (answer.code, answer.err) == (0, "")
+    assert "parameters" in answer.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--patients", "0"], "patients is 0"),
+        (["--patients", "2", "--missing", "livr=0.5"], "livr"),
+        (["--patients", "2", "--missing", "liver=1.5"], "1.5"),
+    ],
+)
+def test_a_cohort_that_cannot_be_made_is_refused_and_nothing_written(
+    medmtl: Medmtl, tmp_path: Path, arguments: list[str], told: str
+) -> None:
+    answer = medmtl("phantom", *arguments, "--out", tmp_path / "cohort")
+    assert_refused(answer, told)
+    assert not (tmp_path / "cohort").exists()
 
 
 def test_check_lists_all_faults_at_once(medmtl: Medmtl, tmp_path: Path) -> None:

@@ -102,8 +102,9 @@ def _require_known_structures(mask: MaskVolume, card: DataCard, relative: str) -
 def _require_sides(mask: MaskVolume, card: DataCard, relative: str) -> None:
     """In RAS mm the left one of a pair has the smaller first coordinate."""
     for left, right in card.left_right_pairs:
-        there = [np.argwhere(mask.voxels == card.structures[name]) for name in (left, right)]
-        if all(len(voxels) for voxels in there):
+        values = [card.structures.get(name, 0) for name in (left, right)]
+        there = [np.argwhere(mask.voxels == value) for value in values if value > 0]
+        if len(there) == 2 and all(len(voxels) for voxels in there):
             sides_mm = [voxel_to_world(mask.affine, voxels)[:, 0].mean() for voxels in there]
             if sides_mm[0] > sides_mm[1]:
                 raise ScanError(

@@ -49,6 +49,29 @@ def test_a_sound_manifest_has_no_faults(manifest: Manifest) -> None:
     require_sound(manifest)
 
 
+def test_left_and_right_are_told_apart_in_the_world(manifest: Manifest) -> None:
+    for scan in manifest.scans:
+        rewrite(manifest.resolve(scan.organ_mask), lambda voxels: voxels.fill(0))
+    path = manifest.resolve(manifest.scans[0].organ_mask)
+    image = nib.load(path)
+    voxels = np.zeros(image.shape, dtype=np.uint8)
+    first, last = nib.affines.apply_affine(image.affine, [[0, 0, 0], np.array(image.shape) - 1])
+    values = [manifest.card.structures[name] for name in ("left_side", "right_side")]
+    # RAS: the first coordinate grows to the patient's right.
+    voxels[0, 0, 0], voxels[-1, -1, -1] = values if first[0] < last[0] else values[::-1]
+    nib.save(nib.Nifti1Image(voxels, None, image.header), path)
+    assert told(with_card(manifest, left_right_pairs=[("left_side", "right_side")])) == []
+    (fault,) = told(with_card(manifest, left_right_pairs=[("right_side", "left_side")]))
+    assert "right_side lies to the patient's right of left_side" in fault
+
+
+def test_a_pair_must_name_structures_once(manifest: Manifest) -> None:
+    left, right = list(manifest.card.structures)[:2]
+    assert "'ear' must be one of" in told(with_card(manifest, left_right_pairs=[(left, "ear")]))[0]
+    twice = with_card(manifest, left_right_pairs=[(left, right), (left, right)])
+    assert "in one pair only" in told(twice)[0]
+
+
 def test_a_position_outside_is_told_with_its_distance(manifest: Manifest) -> None:
     affine = nib.load(manifest.resolve(manifest.scans[1].image)).affine
     corner = nib.affines.apply_affine(affine, [-0.5, 0, 0])

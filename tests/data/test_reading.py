@@ -9,6 +9,7 @@ import pytest
 from medmtl.data.reading import (
     MaskVolume,
     Volume,
+    read_grid,
     read_mask,
     read_volume,
     same_grid_world,
@@ -50,6 +51,23 @@ def test_voxels_and_places_are_read_as_stored(tmp_path: Path, ending: str) -> No
     np.testing.assert_array_equal(volume.voxels, VOXELS)
     np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-5)
     assert volume.spacing_mm == pytest.approx((0.7, 0.7, 2.5))
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_a_grid_lies_where_the_volume_lies(tmp_path: Path, ending: str) -> None:
+    path = save(tmp_path / f"a{ending}", VOXELS[..., None])
+    volume, grid = read_volume(path, name="a"), read_grid(path, name="a")
+    assert grid.voxels.shape == volume.voxels.shape
+    np.testing.assert_array_equal(grid.affine, volume.affine)
+    assert not grid.voxels.any()
+
+
+def test_a_grid_that_cannot_be_read_is_a_scan_error(tmp_path: Path) -> None:
+    broken = tmp_path / "a.nii.gz"
+    broken.write_bytes(b"nothing")
+    for path in (broken, tmp_path / "absent.nii.gz"):
+        with pytest.raises(ScanError, match="a scan: its header cannot be read"):
+            read_grid(path, name="a scan")
 
 
 def test_the_scaling_of_the_header_is_applied(tmp_path: Path) -> None:

@@ -290,6 +290,7 @@ def test_a_checkpoint_of_other_annotations_is_refused(
 
     with monkeypatch.context() as patch:
         patch.setattr(cell_module, "write_progress", dying)
+        patch.setattr(cell_module, "SAVE_EVERY_S", 0.0)
         with pytest.raises(Killed):
             run_cell(run, "outline_r0_f0")
     folds = run.folds.read_bytes()

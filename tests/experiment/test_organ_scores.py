@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from medmtl.data.intensity import IntensityWindow
 from medmtl.data.patches import WHOLE, ScanDataset
+from medmtl.data.reading import Volume
 from medmtl.experiment.inner_scores import inner_scores
 from medmtl.experiment.organ_offsets import choose_offsets
 from medmtl.inference.organs import OrganSegmenter
@@ -140,16 +141,17 @@ def test_of_one_organ_the_offset_is_that_of_the_highest_dice(tmp_path: Path) -> 
 
 
 def test_chosen_offsets_do_in_use_what_they_were_chosen_for(tmp_path: Path) -> None:
-    """With 0.5 for all three organs every voxel would be right."""
+    """What is nothing looks most like right: with 0.5 for it every voxel is right."""
     data = organ_dataset(tmp_path, [painted(noisy_scan().labels)], size=(5, 8, 8))
     plain = segmenter(stub(TooMuch(), task="organs"))
     chosen = replace(plain, offsets=[choose_offsets(plain, data)])
     (case,) = data.cases.values()
-    highest, place = chosen.logits(case).max(dim=0)
-    found = torch.where(highest > 0, place, -1)
-    reference = torch.as_tensor(case.read_organs(WHOLE))
-    for number, name in enumerate(TASK.structures):
-        assert torch.equal(found == number, reference == VALUES[name]), name
+    assert chosen.offsets[0] == [0.5, 0.0, 0.0]
+    reference = case.read_organs(WHOLE)
+    grid = Volume(voxels=np.zeros(case.shape, dtype=np.int16), affine=case.affine)
+    found = chosen.segment(case, grid)
+    for value, name in enumerate(TASK.structures, start=1):
+        assert np.array_equal(found == value, reference == VALUES[name]), name
 
 
 def test_organs_that_nobody_drew_or_that_are_not_there_keep_no_offset(tmp_path: Path) -> None:
