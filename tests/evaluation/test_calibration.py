@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.special import expit, log_softmax, logit
+from scipy.stats import norm
 from sklearn.calibration import calibration_curve
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
@@ -40,19 +41,27 @@ def test_the_multi_class_temperature_has_the_least_loss() -> None:
     targets = np.array([generator.choice(4, p=np.exp(log_softmax(row / 2.2))) for row in logits])
 
     def loss(temperature: float) -> float:
-        return -log_softmax(logits / temperature, axis=1)[np.arange(300), targets].sum()
+        penalty = -norm.logpdf(np.log(temperature), scale=np.log(2))
+        return penalty - log_softmax(logits / temperature, axis=1)[np.arange(300), targets].sum()
 
     found = fit_temperature(logits, targets)
     grid = np.geomspace(*TEMPERATURE_RANGE, 400)
     assert loss(found) <= min(map(loss, grid)) + 1e-9
 
 
-def test_separable_data_end_at_the_bound_and_not_at_zero() -> None:
+def test_a_handful_of_lesions_move_the_temperature_little() -> None:
     target = np.array([0.0, 0.0, 1.0, 1.0])
     logits = np.array([-2.0, -1.0, 1.0, 2.0])
-    assert fit_temperature(logits, target) == TEMPERATURE_RANGE[0]
-    assert fit_temperature(-logits, target) == TEMPERATURE_RANGE[1]
-    assert fit_temperature(np.ones(4), np.ones(4)) == TEMPERATURE_RANGE[0]
+    assert 0.3 < fit_temperature(logits, target) < 1  # separable: the best alone would be 0
+    assert 1 < fit_temperature(-logits, target) < 5  # the wrong way round: infinite
+    assert 0.3 < fit_temperature(np.ones(4), np.ones(4)) < 1
+
+
+def test_many_lesions_overrule_the_penalty() -> None:
+    target = np.tile([0.0, 0.0, 1.0, 1.0], 5000)
+    logits = np.tile([-2.0, -1.0, 1.0, 2.0], 5000)
+    assert fit_temperature(logits, target) < 0.2
+    assert fit_temperature(-logits, target) > 9
 
 
 def test_logits_that_say_nothing_keep_temperature_one() -> None:
