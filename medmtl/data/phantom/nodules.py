@@ -81,7 +81,7 @@ def log_odds(
 
 
 def _draw_nodule(generator: np.random.Generator) -> Nodule:
-    diameter_mm = float(np.clip(generator.lognormal(np.log(TYPICAL_MM), 0.30), 7.5, 24.0))
+    diameter_mm = float(np.clip(generator.lognormal(np.log(TYPICAL_MM), 0.30), 8.0, 24.0))
     spiculated, part_solid, calcified = (generator.random(3) < (0.42, 0.28, 0.34)).tolist()
     spiculation = generator.uniform(0.55, 1.0) if spiculated else generator.uniform(0.0, 0.1)
     ground_glass = generator.uniform(0.78, 0.96) if part_solid else 0.0

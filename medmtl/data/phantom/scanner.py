@@ -74,8 +74,8 @@ def draw_scanner(physique: Physique, generator: np.random.Generator) -> Scanner:
     table_mm = float(physique.back_mm(-60.0)) - 45 * physique.scale - physique.fat_mm - 6
     kernel = list(KERNELS)[generator.integers(3)]
     return Scanner(
-        pixel_mm=round(between(1.25, 1.5), 3),
-        slice_mm=round(between(2.0, 2.6), 1),
+        pixel_mm=round(between(1.35, 1.55), 3),
+        slice_mm=round(between(2.2, 2.7), 1),
         field_mm=field_mm,
         top_mm=physique.apex_mm + between(14.0, 26.0),
         bottom_mm=-178.0 * physique.scale + between(-10.0, 4.0),

@@ -23,7 +23,7 @@ def test_scanners_differ_in_all_that_really_differs() -> None:
 def test_scans_are_small_enough_for_a_laptop() -> None:
     for scanner in draw_scanners(200):
         depth, height, width = scanner.grid().shape
-        assert 105 <= depth <= 190 and 180 <= height <= 320 and 220 <= width <= 360
+        assert 105 <= depth <= 190 and 180 <= height <= 320 and 200 <= width <= 360
 
 
 @pytest.mark.parametrize("scanner", draw_scanners(12))
