@@ -163,7 +163,9 @@ class CellJob:
                 self.model, organs, [0.0] * len(organs.structures)
             )
             scans = self.scan_parts["inner"][organs.window]
-            calibration[organs.name] = {"offsets": choose_offsets(segmenter, scans)}
+            calibration[organs.name] = {
+                "offsets": choose_offsets(segmenter, scans, self.loader.read_organs)
+            }
         for task in self._classifications():
             logits = self._logits(task, "inner")
             targets, observed = self.parts["inner"].targets(task)

@@ -1,30 +1,44 @@
 """How sure a network must be of an organ: chosen on the inner split, like every threshold."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
-from medmtl.data.patches import WHOLE, ScanDataset
+from medmtl.data.manifest import Scan
+from medmtl.data.patches import ScanDataset
+from medmtl.data.reading import MaskVolume
+from medmtl.data.resampling import Grid, resample
+from medmtl.data.transforms import depth_first
 from medmtl.inference.organs import OrganSegmenter
 
 CANDIDATES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
 
-def choose_offsets(segmenter: OrganSegmenter, data: ScanDataset) -> list[float]:
+def choose_offsets(
+    segmenter: OrganSegmenter,
+    data: ScanDataset,
+    read_organs: Callable[[Scan], MaskVolume | None],
+) -> list[float]:
     """For each structure the offset that its logits must exceed, with the highest mean Dice.
 
-    Dice is taken on the working grid over the scans on which the structure was drawn. Of equals
-    the one nearest to 0 wins; a structure that was drawn on none of the scans keeps 0.
+    Dice is taken on the scans' own grids, as in the test, over those on which the structure was
+    drawn: on a coarser working grid small organs asked for offsets that did not suit them. Of
+    equals the one nearest to 0 wins; a structure that was drawn on none of the scans keeps 0.
 
     Args:
         segmenter: Of the model, without offsets.
         data: The inner split.
+        read_organs: Reads the label map of a scan as it is stored.
     """
     task = segmenter.task
     scores: dict[str, list[list[float]]] = {name: [] for name in task.structures}
     for scan in data.scans:
-        case = data.cases[scan.scan_id]
-        highest, place = segmenter.logits(case).max(dim=0)
-        reference = torch.as_tensor(case.read_organs(WHOLE))
+        organs = read_organs(scan)
+        assert organs is not None  # else nothing was drawn, and the scan not in the dataset
+        stored, grid = depth_first(organs)
+        reference = torch.as_tensor(stored)
+        highest, place = _winners(segmenter, data, scan, grid)
         for number, name in enumerate(task.structures):
             if name not in data.manifest.drawn(scan):
                 continue
@@ -32,6 +46,21 @@ def choose_offsets(segmenter: OrganSegmenter, data: ScanDataset) -> list[float]:
             own = torch.where(place == number, highest, -torch.inf)
             scores[name].append([_dice(own > offset, there) for offset in CANDIDATES])
     return [_best(np.array(scores[name])) for name in task.structures]
+
+
+def _winners(
+    segmenter: OrganSegmenter, data: ScanDataset, scan: Scan, grid: Grid
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The highest logit at each of the scan's own voxels, and which structure's it is."""
+    case = data.cases[scan.scan_id]
+    working = Grid(shape=case.shape, affine=case.affine)
+    highest = torch.full(grid.shape, -torch.inf)
+    place = torch.zeros(grid.shape, dtype=torch.uint8)
+    for number, logits in enumerate(segmenter.logits(case)):
+        found = resample(logits, working, grid)
+        place[found > highest] = number
+        highest = torch.maximum(highest, found)
+    return highest, place
 
 
 def _dice(found: torch.Tensor, there: torch.Tensor) -> float:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from medmtl.data.intensity import IntensityWindow
+from medmtl.data.manifest import Scan
 from medmtl.data.patches import WHOLE, ScanDataset
-from medmtl.data.reading import Volume
+from medmtl.data.reading import MaskVolume, Volume
 from medmtl.experiment.inner_scores import inner_scores
 from medmtl.experiment.organ_offsets import choose_offsets
 from medmtl.inference.organs import OrganSegmenter
@@ -120,6 +121,16 @@ def test_without_any_drawn_organ_there_is_no_score_for_the_loop_to_refuse(tmp_pa
     assert math.isnan(score(data, stub(Coded(), task="organs"), tmp_path))
 
 
+def chosen_offsets(asked: OrganSegmenter, data: ScanDataset) -> list[float]:
+    """Of scans that are stored as they are cached."""
+
+    def read_organs(scan: Scan) -> MaskVolume:
+        case = data.cases[scan.scan_id]
+        return MaskVolume(voxels=case.read_organs(WHOLE).astype(np.int16), affine=case.affine)
+
+    return choose_offsets(asked, data, read_organs)
+
+
 class TooMuch(Coded):
     """Of what is nothing says right 0.4, heart 0.3, left 0.2; of an organ 2 more."""
 
@@ -130,13 +141,13 @@ class TooMuch(Coded):
 
 def test_what_is_told_apart_by_0_needs_no_offset(tmp_path: Path) -> None:
     data = organ_dataset(tmp_path, [painted(noisy_scan().labels)], size=(5, 8, 8))
-    assert choose_offsets(segmenter(stub(Coded(), task="organs")), data) == [0.0, 0.0, 0.0]
+    assert chosen_offsets(segmenter(stub(Coded(), task="organs")), data) == [0.0, 0.0, 0.0]
 
 
 def test_of_one_organ_the_offset_is_that_of_the_highest_dice(tmp_path: Path) -> None:
     labels = noisy_scan().labels
     data = organ_dataset(tmp_path, [painted(labels, drawn=("right",))], size=(5, 8, 8))
-    offsets = choose_offsets(segmenter(stub(TooMuch(), task="organs")), data)
+    offsets = chosen_offsets(segmenter(stub(TooMuch(), task="organs")), data)
     assert offsets == [0.5, 0.0, 0.0]  # the others were not drawn
 
 
@@ -144,7 +155,7 @@ def test_chosen_offsets_do_in_use_what_they_were_chosen_for(tmp_path: Path) -> N
     """What is nothing looks most like right: with 0.5 for it every voxel is right."""
     data = organ_dataset(tmp_path, [painted(noisy_scan().labels)], size=(5, 8, 8))
     plain = segmenter(stub(TooMuch(), task="organs"))
-    chosen = replace(plain, offsets=[choose_offsets(plain, data)])
+    chosen = replace(plain, offsets=[chosen_offsets(plain, data)])
     (case,) = data.cases.values()
     assert chosen.offsets[0] == [0.5, 0.0, 0.0]
     reference = case.read_organs(WHOLE)
@@ -158,7 +169,7 @@ def test_organs_that_nobody_drew_or_that_are_not_there_keep_no_offset(tmp_path: 
     labels = noisy_scan().labels
     labels = np.where(labels == VALUES["right"], 0, labels)
     scan = painted(labels, drawn=("right", "heart"))
-    found = choose_offsets(
+    found = chosen_offsets(
         segmenter(stub(Coded(2.0), task="organs")), organ_dataset(tmp_path, [scan], size=(5, 8, 8))
     )
     assert found == [0.0, 0.0, 0.0]
