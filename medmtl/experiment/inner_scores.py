@@ -5,6 +5,8 @@ from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Bool
+from torch import Tensor
 
 from medmtl.data.dataset import LesionDataset
 from medmtl.data.patches import WHOLE, ScanDataset
@@ -43,6 +45,12 @@ def inner_scores(
     return scores
 
 
+def mask_dice(found: Bool[Tensor, "d h w"], there: Bool[Tensor, "d h w"]) -> float:
+    """Dice of two masks; 1 where both are empty."""
+    total = found.sum() + there.sum()
+    return (2 * (found & there).sum() / total).item() if total > 0 else 1.0
+
+
 def _organ_dice(segmenter: OrganSegmenter, data: ScanDataset, task: OrganTask) -> float:
     scores = []
     for scan in data.scans:
@@ -54,9 +62,9 @@ def _organ_dice(segmenter: OrganSegmenter, data: ScanDataset, task: OrganTask) -
         of_scan = []
         for number, name in enumerate(task.structures):
             if name in drawn:
-                one, other = found == number, reference == data.label_value(scan, name)
-                total = one.sum() + other.sum()
-                of_scan.append((2 * (one & other).sum() / total).item() if total > 0 else 1.0)
+                of_scan.append(
+                    mask_dice(found == number, reference == data.label_value(scan, name))
+                )
         if of_scan:
             scores.append(sum(of_scan) / len(of_scan))
     return sum(scores) / len(scores) if scores else float("nan")

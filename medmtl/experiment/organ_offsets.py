@@ -10,7 +10,8 @@ from medmtl.data.patches import ScanDataset
 from medmtl.data.reading import MaskVolume
 from medmtl.data.resampling import Grid, resample
 from medmtl.data.transforms import depth_first
-from medmtl.inference.organs import OrganSegmenter
+from medmtl.experiment.inner_scores import mask_dice
+from medmtl.inference.organs import OrganSegmenter, winners
 
 CANDIDATES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
@@ -38,34 +39,18 @@ def choose_offsets(
         assert organs is not None  # else nothing was drawn, and the scan not in the dataset
         stored, grid = depth_first(organs)
         reference = torch.as_tensor(stored)
-        highest, place = _winners(segmenter, data, scan, grid)
+        case = data.cases[scan.scan_id]
+        working = Grid(shape=case.shape, affine=case.affine)
+        highest, place = winners(
+            resample(logits, working, grid) for logits in segmenter.logits(case)
+        )
         for number, name in enumerate(task.structures):
             if name not in data.manifest.drawn(scan):
                 continue
             there = reference == data.label_value(scan, name)
             own = torch.where(place == number, highest, -torch.inf)
-            scores[name].append([_dice(own > offset, there) for offset in CANDIDATES])
+            scores[name].append([mask_dice(own > offset, there) for offset in CANDIDATES])
     return [_best(np.array(scores[name])) for name in task.structures]
-
-
-def _winners(
-    segmenter: OrganSegmenter, data: ScanDataset, scan: Scan, grid: Grid
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The highest logit at each of the scan's own voxels, and which structure's it is."""
-    case = data.cases[scan.scan_id]
-    working = Grid(shape=case.shape, affine=case.affine)
-    highest = torch.full(grid.shape, -torch.inf)
-    place = torch.zeros(grid.shape, dtype=torch.uint8)
-    for number, logits in enumerate(segmenter.logits(case)):
-        found = resample(logits, working, grid)
-        place[found > highest] = number
-        highest = torch.maximum(highest, found)
-    return highest, place
-
-
-def _dice(found: torch.Tensor, there: torch.Tensor) -> float:
-    total = found.sum() + there.sum()
-    return float(2 * (found & there).sum() / total) if total > 0 else 1.0
 
 
 def _best(scores: np.ndarray) -> float:

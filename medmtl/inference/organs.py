@@ -69,7 +69,7 @@ class OrganSegmenter:
         Returns:
             A label map in the order of the stored voxels.
         """
-        return self.segment_with_spread(case, volume)[0]
+        return self._outline(case, self.logits(case), volume)
 
     def segment_with_spread(
         self, case: CachedCase, volume: Volume
@@ -82,20 +82,13 @@ class OrganSegmenter:
         total = torch.zeros(len(self.task.structures), *case.shape)
         volumes_ml = []
         for alone, offsets in zip(self._each_logits(case), self.offsets, strict=True):
-            total += alone / len(self.models)
+            total += alone
             found = _label_map(alone, offsets)
             if self.one_piece:
                 keep_largest_pieces(found.numpy())
             counts = torch.bincount(found.flatten().long(), minlength=len(total) + 1)[1:]
             volumes_ml.append(counts.numpy() * voxel_ml)
-        stored = depth_first(volume)[1]
-        working = Grid(shape=case.shape, affine=case.affine)
-        # One structure at a time: a chest at full resolution would not fit all at once.
-        together = np.mean(self.offsets, axis=0).tolist()
-        labels = _label_map((resample(each, working, stored) for each in total), together)
-        if self.one_piece:
-            keep_largest_pieces(labels.numpy())
-        return as_stored(labels.numpy(), volume.affine), np.stack(volumes_ml)
+        return self._outline(case, total / len(self.models), volume), np.stack(volumes_ml)
 
     def logits(self, case: CachedCase) -> Float[Tensor, "structures depth height width"]:
         """Mean logits of all models and views, on the working grid."""
@@ -103,6 +96,19 @@ class OrganSegmenter:
         for alone in self._each_logits(case):
             total += alone
         return total / len(self.models)
+
+    def _outline(
+        self, case: CachedCase, logits: Float[Tensor, "structures d h w"], volume: Volume
+    ) -> UInt8[np.ndarray, "i j k"]:
+        """The label map of mean logits, in the order of the stored voxels."""
+        working = Grid(shape=case.shape, affine=case.affine)
+        stored = depth_first(volume)[1]
+        # One structure at a time: a chest at full resolution would not fit all at once.
+        each = (resample(one, working, stored) for one in logits)
+        labels = _label_map(each, np.mean(self.offsets, axis=0).tolist())
+        if self.one_piece:
+            keep_largest_pieces(labels.numpy())
+        return as_stored(labels.numpy(), volume.affine)
 
     @torch.no_grad()
     def _each_logits(
@@ -142,21 +148,27 @@ class OrganSegmenter:
         return found[0]
 
 
+def winners(
+    logits: Iterable[Float[Tensor, "d h w"]],
+) -> tuple[Float[Tensor, "d h w"], UInt8[Tensor, "d h w"]]:
+    """The highest logit of each voxel, and the place of the structure that has it."""
+    structures = iter(logits)
+    highest = next(structures)
+    place = torch.zeros(highest.shape, dtype=torch.uint8)
+    for number, each in enumerate(structures, start=1):
+        place[each > highest] = number
+        highest = torch.maximum(highest, each)
+    return highest, place
+
+
 def _label_map(
     logits: Iterable[Float[Tensor, "d h w"]], offsets: Sequence[float]
 ) -> UInt8[Tensor, "d h w"]:
     """The structure, from 1, with the highest logit, if that exceeds its own offset; else 0."""
-    labels: Tensor | None = None
-    highest = torch.zeros(())
-    for value, (each, offset) in enumerate(zip(logits, offsets, strict=True), start=1):
-        if labels is None:
-            labels = torch.zeros(each.shape, dtype=torch.uint8)
-            highest = torch.full(each.shape, -torch.inf)
-        wins = each > highest
-        labels[wins & (each > offset)] = value
-        labels[wins & (each <= offset)] = 0
-        highest = torch.maximum(highest, each)
-    assert labels is not None  # a task has at least one structure
+    highest, place = winners(logits)
+    labels = place + 1
+    for number, offset in enumerate(offsets):
+        labels[(place == number) & (highest <= offset)] = 0
     return labels
 
 

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from medmtl.models.convolution import guard_convolutions
 from medmtl.models.encoder import Encoder, Stride
 from medmtl.models.norm import separate_norms, use_norms_of
 
@@ -38,6 +39,7 @@ class MultiTaskModel(nn.Module):
         self.coarsest_stride: Stride = encoder.strides[-1]
         # Prefixed: a ModuleDict refuses names that it has as methods, such as "type".
         self.heads = nn.ModuleDict({f"task_{name}": head for name, head in heads.items()})
+        guard_convolutions(self)
 
     def forward(
         self, image: Float[Tensor, "batch 1 depth height width"], tasks: Collection[str]

@@ -1,0 +1,68 @@
+from unittest.mock import patch
+
+import pytest
+import torch
+from torch import nn
+
+from medmtl.models import convolution
+from medmtl.models.convolution import GuardedConv3d, guard_convolutions
+
+
+def gradient(layer: nn.Conv3d, image: torch.Tensor, *, bf16: bool) -> torch.Tensor:
+    """Of the weights; memory that was just in use is full of NaN."""
+    layer.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        found = layer(image)
+    sizes = (64, 256, 1000, 4000, 10000, 100000)
+    junk = [torch.full((size,), torch.nan, dtype=torch.bfloat16) for size in sizes]
+    del junk
+    (found.float() * torch.linspace(-1, 1, found.shape[-1])).square().sum().backward()
+    assert layer.weight.grad is not None
+    return layer.weight.grad.clone()
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (1, 2, 2), (2, 2, 2)])
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("side", [1, 2, 3, 5, 6, 20])
+def test_gradients_of_bf16_follow_those_of_fp32_on_maps_of_every_size(
+    stride: tuple[int, int, int], depth: int, side: int
+) -> None:
+    torch.manual_seed(0)
+    layer = GuardedConv3d(8, 16, 3, stride=stride, padding=1)
+    layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    image = torch.randn(4, 8, depth, side, side).to(memory_format=torch.channels_last_3d)
+
+    exact = gradient(layer, image, bf16=False)
+
+    for _ in range(4):
+        found = gradient(layer, image, bf16=True)
+        assert (found - exact).abs().max() < 0.03 * exact.abs().max() + 0.03
+
+
+@pytest.mark.parametrize(
+    ("matrix_unit", "depth", "dtype"),
+    [(False, 2, torch.float32), (False, 3, torch.bfloat16), (True, 2, torch.bfloat16)],
+)
+def test_only_small_maps_without_a_matrix_unit_leave_bf16(
+    matrix_unit: bool, depth: int, dtype: torch.dtype
+) -> None:
+    layer = GuardedConv3d(4, 4, 3, padding=1)
+    with (
+        patch.object(convolution, "has_matrix_unit", lambda: matrix_unit),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        assert layer(torch.zeros(1, 4, depth, 6, 6)).dtype == dtype
+
+
+def test_a_replaced_convolution_keeps_its_weights_and_draws_no_random_numbers() -> None:
+    torch.manual_seed(0)
+    block = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Conv3d(3, 5, 3, stride=2, padding=1)))
+    image = torch.randn(2, 3, 6, 7, 8)
+    expected, state, before = block(image), torch.get_rng_state(), block.state_dict()
+
+    guard_convolutions(block)
+
+    assert isinstance(block[1][0], GuardedConv3d)  # type: ignore[index]
+    assert torch.equal(torch.get_rng_state(), state)
+    assert list(block.state_dict()) == list(before)
+    assert torch.equal(block(image), expected)
