@@ -23,7 +23,7 @@ from medmtl.build.splits import (
 from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
 from medmtl.config_knobs import LesionColumn, LogisticColumns, PredictedVolume, PredictionTable
-from medmtl.data.cases import CaseLoader
+from medmtl.data.cases import CaseLoader, Preparation
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.manifest_check import require_positions, require_sound
 from medmtl.data.manifest_files import read_manifest
@@ -43,7 +43,7 @@ from medmtl.experiment.baselines import (
     TableScores,
     VolumeScores,
 )
-from medmtl.experiment.cross_validation import CrossValidation, EvaluationSettings, Preparation
+from medmtl.experiment.cross_validation import CrossValidation, EvaluationSettings
 from medmtl.experiment.folds import assign_folds, read_folds, require_both_classes
 from medmtl.experiment.plan import make_plan
 from medmtl.run_folder import RunFolder

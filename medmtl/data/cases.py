@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,8 +41,12 @@ class CaseLoader:
     spacing_mm: tuple[float, float, float]
     annotations: Annotations = "lesions"
 
-    def open(self, scan: Scan) -> CachedCase:
+    def open(self, scan: Scan, image: "ScanImage | None" = None) -> CachedCase:
         """Opens one case; reads and resamples the scan if it is not cached.
+
+        Args:
+            scan: Of the manifest.
+            image: The scan's, where other loaders need it too.
 
         Raises:
             ScanError: Image or mask cannot be read, or do not fit each other.
@@ -54,8 +59,10 @@ class CaseLoader:
         if organ_path is not None:
             sources["organs"] = self._existing(organ_path)
 
+        read = image or ScanImage(self, scan)
+
         def make() -> tuple[Case, Mapping[str, Any]]:
-            volume = self.read_volume(scan)
+            volume = read.volume
             case = prepare_case(
                 volume,
                 {name: self._mask_on(volume, path) for name, path in masks.items()},
@@ -64,27 +71,12 @@ class CaseLoader:
                 organs=None if organ_path is None else self._organs_on(volume, organ_path),
             )
             facts = {
-                "content_hash": content_hash(volume),
+                "content_hash": read.content_hash,
                 "spacing_mm": spacing_mm(depth_first(volume)[1].affine),
             }
             return case, facts
 
         return self.cache.get(sources, {"spacing_mm": list(self.spacing_mm)}, make)
-
-    def open_all(
-        self,
-        scans: Sequence[Scan],
-        on_each: Callable[[], object] = lambda: None,
-        workers: int = 1,
-    ) -> dict[str, CachedCase]:
-        """Opens many cases, some at a time, and keeps the cache within its bound afterwards."""
-        cases = {}
-        with ThreadPoolExecutor(workers) as pool:
-            for scan, case in zip(scans, pool.map(self.open, scans), strict=True):
-                cases[scan.scan_id] = case
-                on_each()
-        self.cache.trim(keep=frozenset(case.folder for case in cases.values()))
-        return cases
 
     def read_volume(self, scan: Scan) -> Volume:
         """Reads a scan as it is stored."""
@@ -125,3 +117,70 @@ class CaseLoader:
         if not path.is_file():
             read_volume(path, name=relative)  # tells what is wrong
         return path
+
+
+class ScanImage:
+    """A scan's image, read and hashed when it is first asked for, then kept."""
+
+    def __init__(self, loader: CaseLoader, scan: Scan) -> None:
+        self._loader = loader
+        self._scan = scan
+
+    @cached_property
+    def volume(self) -> Volume:
+        """The image as it is stored."""
+        return self._loader.read_volume(self._scan)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """See `medmtl.data.audit.content_hash`."""
+        return content_hash(self.volume)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """Scans that are brought onto one working grid before anything is trained."""
+
+    loader: CaseLoader
+    scans: Sequence[Scan]
+
+
+def prepare_cases(
+    preparations: Sequence[Preparation],
+    on_each: Callable[[], object] = lambda: None,
+    workers: int = 1,
+) -> dict[str, str]:
+    """Fills the cache, some scans at a time, and keeps it within its bound afterwards.
+
+    A scan that several grids need is read once.
+
+    Args:
+        preparations: All of one manifest, with one cache.
+        on_each: Called when a scan is done.
+        workers: How many scans are worked on at a time.
+
+    Raises:
+        ScanError, ManifestError: As `CaseLoader.open`.
+
+    Returns:
+        The content hash of each scan, by its id.
+    """
+    scans = {scan.scan_id: scan for each in preparations for scan in each.scans}
+    loaders: dict[str, list[CaseLoader]] = {scan_id: [] for scan_id in scans}
+    for each in preparations:
+        for scan in each.scans:
+            loaders[scan.scan_id].append(each.loader)
+
+    def open_everywhere(scan: Scan) -> list[CachedCase]:
+        image = ScanImage(loaders[scan.scan_id][0], scan)
+        return [loader.open(scan, image) for loader in loaders[scan.scan_id]]
+
+    hashes, folders = {}, set()
+    with ThreadPoolExecutor(workers) as pool:
+        opened = pool.map(open_everywhere, scans.values())
+        for scan_id, cases in zip(scans, opened, strict=True):
+            hashes[scan_id] = cases[0].content_hash
+            folders |= {case.folder for case in cases}
+            on_each()
+    preparations[0].loader.cache.trim(keep=frozenset(folders))
+    return hashes

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from medmtl.data.audit import AuditEntry, require_no_leak
-from medmtl.data.cache import CachedCase
-from medmtl.data.cases import CaseLoader
-from medmtl.data.manifest import Manifest, Scan
+from medmtl.data.cases import Preparation, prepare_cases
+from medmtl.data.manifest import Manifest
 from medmtl.data.tasks import ClassificationTask
 from medmtl.errors import RunError
 from medmtl.evaluation.subgroups import Subgroup
@@ -33,14 +32,6 @@ class EvaluationSettings:
     seed: int
     reference: str | None
     subgroups: Mapping[str, Subgroup]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preparation:
-    """Scans that are brought onto one working grid before anything is trained."""
-
-    loader: CaseLoader
-    scans: Sequence[Scan]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +126,7 @@ class CrossValidation:
     def _prepare(self) -> None:
         """Fills the cache and audits the folds, before any training."""
         fold_of = dict(zip(self.folds["patient_id"], self.folds["fold"], strict=True))
-        hashes: dict[str, str] = {}
-        for preparation in self.preparations:
-            cases = self._open_cases(preparation)
-            hashes |= {scan_id: case.content_hash for scan_id, case in cases.items()}
+        hashes = self._fill_cache()
         entries = [
             AuditEntry(
                 patient_id=scan.patient_id,
@@ -172,14 +160,15 @@ class CrossValidation:
                 "experiment another name"
             )
 
-    def _open_cases(self, preparation: Preparation) -> dict[str, CachedCase]:
+    def _fill_cache(self) -> dict[str, str]:
         from rich.progress import Progress
 
-        loader, scans = preparation.loader, preparation.scans
         with Progress(disable=not sys.stdout.isatty()) as bar:
-            spacing = " x ".join(f"{mm:g}" for mm in loader.spacing_mm)
-            task = bar.add_task(f"preparing scans at {spacing} mm", total=len(scans))
-            return loader.open_all(scans, on_each=lambda: bar.advance(task), workers=self.workers)
+            scans = {scan.scan_id for each in self.preparations for scan in each.scans}
+            task = bar.add_task("preparing scans", total=len(scans))
+            return prepare_cases(
+                self.preparations, on_each=lambda: bar.advance(task), workers=self.workers
+            )
 
     def _cell_command(self, cell_id: str) -> list[str]:
         command = [sys.executable, "-m", "medmtl", "cell", str(self.run.path), cell_id]

@@ -8,8 +8,9 @@ import pytest
 from medmtl.data import cases as cases_module
 from medmtl.data.audit import content_hash
 from medmtl.data.cache import CaseCache
-from medmtl.data.cases import CaseLoader
-from medmtl.data.manifest import Manifest
+from medmtl.data.cases import CaseLoader, Preparation, prepare_cases
+from medmtl.data.manifest import Manifest, Scan
+from medmtl.data.reading import Volume
 from medmtl.errors import ManifestError, ScanError
 from tests.data.phantoms import save_nifti
 from tests.synthetic import write_cohort
@@ -158,17 +159,44 @@ def test_a_path_that_leaves_the_data_root_is_refused(manifest: Manifest, tmp_pat
         loader(manifest, tmp_path).open(scan)
 
 
-def test_opening_all_keeps_what_is_in_use_and_trims_the_rest(
+def test_preparing_keeps_what_is_in_use_and_trims_the_rest(
     manifest: Manifest, tmp_path: Path
 ) -> None:
     old = loader(manifest, tmp_path).open(manifest.scans[0])
     seen: list[int] = []
     small = loader(manifest, tmp_path, max_gb=1e-9)
-    opened = small.open_all(manifest.scans[1:], on_each=lambda: seen.append(1))
-    assert list(opened) == [scan.scan_id for scan in manifest.scans[1:]]
-    assert len(seen) == len(opened)
+    wanted = Preparation(loader=small, scans=manifest.scans[1:])
+    hashes = prepare_cases([wanted], on_each=lambda: seen.append(1))
+    assert list(hashes) == [scan.scan_id for scan in manifest.scans[1:]]
+    assert len(seen) == len(hashes)
     assert not old.folder.exists()
-    assert all((case.folder / "case.json").is_file() for case in opened.values())
+    assert all((small.open(scan).folder / "case.json").is_file() for scan in manifest.scans[1:])
+
+
+def test_a_scan_that_two_grids_need_is_read_and_hashed_once(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    plain = CaseLoader.read_volume
+
+    def count(self: CaseLoader, scan: Scan) -> Volume:
+        read.append(scan.scan_id)
+        return plain(self, scan)
+
+    monkeypatch.setattr(CaseLoader, "read_volume", count)
+    fine = loader(manifest, tmp_path)
+    coarse = replace(fine, spacing_mm=(4.0, 4.0, 4.0), annotations="organs")
+    both = [
+        Preparation(loader=fine, scans=manifest.scans),
+        Preparation(loader=coarse, scans=manifest.scans[:2]),
+    ]
+    hashes = prepare_cases(both, workers=2)
+    assert sorted(read) == sorted(scan.scan_id for scan in manifest.scans)
+    for each in both:
+        for scan in each.scans:
+            case = each.loader.open(scan)
+            assert case.content_hash == hashes[scan.scan_id] == content_hash(plain(fine, scan))
+    assert sorted(read) == sorted(hashes)
 
 
 def test_a_mask_that_was_not_drawn_is_none(manifest: Manifest, tmp_path: Path) -> None:
