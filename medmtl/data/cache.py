@@ -22,6 +22,7 @@ import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
+from medmtl.data.geometry import Grid
 from medmtl.data.transforms import Case
 from medmtl.errors import RunError
 
@@ -29,6 +30,7 @@ CHUNK_VOXELS = 64
 FORMAT = 4  # of a cached case; raise it when prepare_case computes something else
 GIGABYTE = 10**9
 ABANDONED_S = 24 * 3600
+WHOLE = (slice(None), slice(None), slice(None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,11 @@ class CachedCase:
     affine: NDArray[np.float64]
     content_hash: str
     spacing_mm: tuple[float, float, float]
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        return Grid(shape=self.shape, affine=self.affine)
 
     def read_image(self, block: tuple[slice, slice, slice]) -> NDArray[np.int16]:
         """Reads a block of HU."""

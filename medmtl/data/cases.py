@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from medmtl.data.audit import content_hash
 from medmtl.data.cache import CachedCase, CaseCache
-from medmtl.data.geometry import spacing_mm
+from medmtl.data.geometry import Grid
 from medmtl.data.manifest import Lesion, Manifest, Scan
 from medmtl.data.reading import (
     MaskVolume,
@@ -17,9 +17,9 @@ from medmtl.data.reading import (
     read_grid,
     read_mask,
     read_volume,
-    to_grid_of,
+    to_grid,
 )
-from medmtl.data.transforms import Case, depth_first, prepare_case
+from medmtl.data.transforms import Case, depth_first_grid, prepare_case
 
 Annotations = Literal["lesions", "organs"]
 
@@ -62,17 +62,19 @@ class CaseLoader:
         read = image or ScanImage(self, scan)
 
         def make() -> tuple[Case, Mapping[str, Any]]:
-            volume = read.volume
+            volume, organs = read.volume, None
+            if organ_path is not None:
+                organs = self._mask_on(volume.grid, organ_path, may_be_empty=True)
             case = prepare_case(
                 volume,
-                {name: self._mask_on(volume, path) for name, path in masks.items()},
+                {name: self._mask_on(volume.grid, path) for name, path in masks.items()},
                 spacing_mm=self.spacing_mm,
                 name=f"{scan.scan_id} ({scan.image})",
-                organs=None if organ_path is None else self._organs_on(volume, organ_path),
+                organs=organs,
             )
             facts = {
                 "content_hash": read.content_hash,
-                "spacing_mm": spacing_mm(depth_first(volume)[1].affine),
+                "spacing_mm": depth_first_grid(volume.grid).spacing_mm,
             }
             return case, facts
 
@@ -82,8 +84,8 @@ class CaseLoader:
         """Reads a scan as it is stored."""
         return read_volume(self.manifest.resolve(scan.image), name=f"{scan.scan_id} ({scan.image})")
 
-    def read_grid(self, scan: Scan) -> Volume:
-        """Reads where the voxels of a scan lie; all of them are 0."""
+    def read_grid(self, scan: Scan) -> Grid:
+        """Reads where the voxels of a scan lie."""
         return read_grid(self.manifest.resolve(scan.image), name=f"{scan.scan_id} ({scan.image})")
 
     def read_lesion_mask(self, scan: Scan, lesion: Lesion) -> MaskVolume | None:
@@ -96,7 +98,7 @@ class CaseLoader:
         """Reads the label map of a scan on the scan's grid; None if nothing was drawn."""
         if scan.organ_mask is None:
             return None
-        return self._organs_on(self.read_grid(scan), scan.organ_mask)
+        return self._mask_on(self.read_grid(scan), scan.organ_mask, may_be_empty=True)
 
     def _mask_paths(self, scan: Scan) -> dict[str, str]:
         if self.annotations != "lesions":
@@ -104,13 +106,10 @@ class CaseLoader:
         lesions = self.manifest.lesions_of(scan.scan_id)
         return {each.lesion_id: each.mask for each in lesions if each.mask is not None}
 
-    def _organs_on(self, volume: Volume, relative: str) -> MaskVolume:
-        mask = read_mask(self.manifest.resolve(relative), name=relative, may_be_empty=True)
-        return to_grid_of(mask, volume, name=relative)
-
-    def _mask_on(self, volume: Volume, relative: str) -> MaskVolume:
-        mask = read_mask(self.manifest.resolve(relative), name=relative)
-        return to_grid_of(mask, volume, name=relative)
+    def _mask_on(self, grid: Grid, relative: str, *, may_be_empty: bool = False) -> MaskVolume:
+        path = self.manifest.resolve(relative)
+        mask = read_mask(path, name=relative, may_be_empty=may_be_empty)
+        return to_grid(mask, grid, name=relative)
 
     def _existing(self, relative: str) -> Path:
         path = self.manifest.resolve(relative)

@@ -63,6 +63,19 @@ class InputView:
     disturbance: IntensityAugmentation
     shown: Shown = "image"
 
+    def apply(
+        self,
+        image_hu: Float[Tensor, "batch 1 d h w"],
+        inside: Bool[Tensor, "batch 1 d h w"],
+        generator: Generator | None,
+    ) -> Float[Tensor, "batch 1 d h w"]:
+        """Hides what a control must not see, disturbs if there is a generator, and scales."""
+        if self.shown != "image":
+            image_hu = hide_image(image_hu, inside, self.shown)
+        elif generator is not None:
+            image_hu = self.disturbance.disturb(image_hu, inside, generator)
+        return self.intensity.scale(image_hu)
+
 
 @dataclass(kw_only=True)
 class LesionDataset:
@@ -123,11 +136,6 @@ class LesionDataset:
         generator: Generator | None,
     ) -> Batch:
         cut = self._sampler(window).cut(rows, placement)
-        image_hu = cut.image_hu
-        if self.view.shown != "image":
-            image_hu = hide_image(image_hu, cut.inside, self.view.shown)
-        elif generator is not None:
-            image_hu = self.view.disturbance.disturb(image_hu, cut.inside, generator)
         targets, observed = {}, {}
         for task in self.tasks:
             if task.window != window:
@@ -138,7 +146,7 @@ class LesionDataset:
             else:
                 targets[task.name], observed[task.name] = cut.mask, self.outlined()[rows]
         return Batch(
-            image=self.view.intensity.scale(image_hu),
+            image=self.view.apply(cut.image_hu, cut.inside, generator),
             inside=cut.inside,
             targets=targets,
             observed=observed,

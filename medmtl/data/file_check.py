@@ -87,8 +87,8 @@ def _read_mask(
     manifest: Manifest, relative: str, image: Volume, *, may_be_empty: bool
 ) -> MaskVolume:
     mask = read_mask(manifest.resolve(relative), name=relative, may_be_empty=may_be_empty)
-    if not same_grid_world(mask, image):
-        raise ScanError(f"{relative}: {describe_other_grid(mask, image)}")
+    if not same_grid_world(mask.grid, image.grid):
+        raise ScanError(f"{relative}: {describe_other_grid(mask.grid, image.grid)}")
     return mask
 
 
@@ -133,7 +133,7 @@ def _check_lesion(manifest: Manifest, lesion: Lesion, image: Volume) -> Iterator
         if other.position_mm is None or other.lesion_id == lesion.lesion_id:
             continue
         other_mm = np.linalg.norm(voxels_mm - other.position_mm, axis=1).min()
-        if other_mm < mask.spacing_mm[0] and away_mm > max(mask.spacing_mm):
+        if other_mm < mask.grid.spacing_mm[0] and away_mm > max(mask.grid.spacing_mm):
             yield lesion_fault(
                 lesion,
                 f"{lesion.mask}: the mask lies at the position of {other.lesion_id}, and "

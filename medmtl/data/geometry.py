@@ -1,13 +1,38 @@
 """Where a point of the patient lies in a scan's voxels. World coordinates are RAS mm."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Real
+from numpy.typing import NDArray
 
 Affine = Float[np.ndarray, "4 4"]
 # One point, or a point a row.
 Points = Real[np.ndarray, "*points 3"] | Sequence[float | int]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Grid:
+    """Where the voxels of a volume lie.
+
+    Attributes:
+        shape: Voxels along each axis.
+        affine: 4 x 4, maps voxel indices to RAS mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: NDArray[np.float64]
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """The distance between neighbouring voxels along each axis."""
+        return spacing_mm(self.affine)
+
+    @property
+    def voxel_ml(self) -> float:
+        """The volume of a voxel."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
 
 
 def spacing_mm(affine: Affine) -> tuple[float, float, float]:

@@ -16,16 +16,14 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from medmtl.data.aims import OrganAims
-from medmtl.data.cache import CachedCase
+from medmtl.data.cache import WHOLE, CachedCase
 from medmtl.data.dataset import Batch, InputView
-from medmtl.data.intensity import hide_image
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.placement import SpatialAugmentation
 from medmtl.data.tasks import OrganTask
-from medmtl.data.windows import NO_HU, Size
+from medmtl.data.windows import NO_HU, Size, voxel_offsets
 
 NOT_DRAWN = -2  # a label value that no voxel has; -1 lies beyond the file
-WHOLE = (slice(None), slice(None), slice(None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +68,6 @@ class ScanDataset:
     def __len__(self) -> int:
         return len(self.scans)
 
-    def observed(self, task: OrganTask) -> Bool[Tensor, "n structures"]:
-        """Which structures of a task were drawn on which scan."""
-        drawn = [self.manifest.drawn(scan) for scan in self.scans]
-        rows = [[name in each for name in task.structures] for each in drawn]
-        return torch.tensor(rows, dtype=torch.bool).reshape(len(rows), len(task.structures))
-
     def label_value(self, scan: Scan, structure: str) -> int:
         """The value that a structure has in a scan's label map."""
         return self.manifest.card_of(scan).structures[structure]
@@ -95,16 +87,12 @@ class ScanDataset:
         ]
         image_hu, labels = (torch.stack([each[n] for each in cut]) for n in (0, 1))
         inside = labels >= 0
-        if self.view.shown != "image":
-            image_hu = hide_image(image_hu, inside, self.view.shown)
-        else:
-            image_hu = self.view.disturbance.disturb(image_hu, inside, generator)
         mirrored = torch.linalg.det(placement.matrices) < 0
         targets, observed = {}, {}
         for task in self.tasks:
             targets[task.name], observed[task.name] = self._targets(task, rows, labels, mirrored)
         return Batch(
-            image=self.view.intensity.scale(image_hu),
+            image=self.view.apply(image_hu, inside, generator),
             inside=inside,
             targets=targets,
             observed=observed,
@@ -120,7 +108,7 @@ class ScanDataset:
         """A mirrored patient's left parotid is on the right: paired structures change places."""
         values = torch.tensor([self._values(task, int(row)) for row in rows])
         targets = labels == values[:, :, None, None, None]
-        observed = self.observed(task)[rows]
+        observed = values != NOT_DRAWN
         swapped = torch.tensor(task.mirrored)
         return (
             torch.where(mirrored[:, None, None, None, None], targets[:, swapped], targets),
@@ -170,8 +158,7 @@ class ScanDataset:
         """HU and label values of one patch; labels are -1 beyond the file."""
         case = self.cases[self.scans[row].scan_id]
         spacing = torch.tensor(self.patch.spacing_mm)
-        axes = [torch.arange(length) - (length - 1) / 2 for length in self.patch.size]
-        offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) * spacing
+        offsets = voxel_offsets(self.patch.size) * spacing
         points = offsets @ matrix.T / spacing + torch.as_tensor(centre, dtype=torch.float32)
         shape = torch.tensor(case.shape)
         first = points.amin((0, 1, 2)).floor().long().clamp(torch.zeros(3).long(), shape - 1)

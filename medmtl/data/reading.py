@@ -17,7 +17,7 @@ from nibabel.orientations import apply_orientation, inv_ornt_aff
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
 from nibabel.wrapstruct import WrapStructError
 
-from medmtl.data.geometry import spacing_mm, voxel_to_world
+from medmtl.data.geometry import Grid, voxel_to_world
 from medmtl.errors import ScanError
 from medmtl.run_folder import write_whole
 
@@ -41,9 +41,9 @@ class Volume:
     affine: Float64[np.ndarray, "4 4"]
 
     @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """The distance between neighbouring voxels along i, j, k."""
-        return spacing_mm(self.affine)
+    def grid(self) -> Grid:
+        """Where the voxels lie, along i, j, k."""
+        return Grid(shape=self.voxels.shape, affine=self.affine)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,8 +75,8 @@ def read_volume(path: Path, *, name: str) -> Volume:
     return Volume(voxels=voxels.astype(kept), affine=affine)
 
 
-def read_grid(path: Path, *, name: str) -> Volume:
-    """Reads where the voxels of an image lie, but not the voxels: all of them are 0.
+def read_grid(path: Path, *, name: str) -> Grid:
+    """Reads where the voxels of an image lie, but not the voxels.
 
     For images that were read whole before; only the header is looked at.
 
@@ -96,8 +96,7 @@ def read_grid(path: Path, *, name: str) -> Volume:
     ) as error:
         raise ScanError(f"{name}: its header cannot be read") from error
     _require_place(image, name)
-    nothing = np.broadcast_to(np.int16(0), shape)
-    return Volume(voxels=nothing, affine=np.asarray(image.affine, dtype=np.float64))
+    return Grid(shape=shape, affine=np.asarray(image.affine, dtype=np.float64))
 
 
 def read_mask(path: Path, *, name: str, may_be_empty: bool = False) -> MaskVolume:
@@ -132,8 +131,8 @@ def read_mask(path: Path, *, name: str, may_be_empty: bool = False) -> MaskVolum
     return MaskVolume(voxels=labels, affine=affine)
 
 
-def same_grid_world(a: Volume, b: Volume) -> bool:
-    """Says whether two volumes have their voxels at the same places in the patient.
+def same_grid_world(a: Grid, b: Grid) -> bool:
+    """Says whether two grids have their voxels at the same places in the patient.
 
     They may be stored in different orders (flipped or permuted axes). The corners must agree
     to 0.01 mm.
@@ -141,28 +140,28 @@ def same_grid_world(a: Volume, b: Volume) -> bool:
     return _reordering(a, b) is not None
 
 
-def to_grid_of(mask: MaskVolume, image: Volume, *, name: str = "mask") -> MaskVolume:
+def to_grid(mask: MaskVolume, grid: Grid, *, name: str = "mask") -> MaskVolume:
     """Stores a mask in the order of its image's voxels, by flips and permutations only.
 
     Args:
         mask: The mask.
-        image: The image that it was drawn on.
+        grid: Of the image that it was drawn on.
         name: What a message calls the mask.
 
     Raises:
         ScanError: Mask and image do not have their voxels at the same places.
     """
-    reordering = _reordering(mask, image)
+    reordering = _reordering(mask.grid, grid)
     if reordering is None:
-        raise ScanError(f"{name}: {describe_other_grid(mask, image)}")
+        raise ScanError(f"{name}: {describe_other_grid(mask.grid, grid)}")
     voxels = np.ascontiguousarray(apply_orientation(mask.voxels, reordering))
-    return MaskVolume(voxels=voxels, affine=image.affine)
+    return MaskVolume(voxels=voxels, affine=grid.affine)
 
 
-def describe_other_grid(mask: Volume, image: Volume) -> str:
+def describe_other_grid(mask: Grid, image: Grid) -> str:
     """Says how the grid of a mask differs from that of its image."""
-    if sorted(mask.voxels.shape) != sorted(image.voxels.shape):
-        return f"the mask has {mask.voxels.shape} voxels, its image {image.voxels.shape}"
+    if sorted(mask.shape) != sorted(image.shape):
+        return f"the mask has {mask.shape} voxels, its image {image.shape}"
     return (
         "the voxels of the mask are not at the same places in the patient as those of its "
         "image; write the mask with the image's affine"
@@ -220,14 +219,14 @@ def _image_class(content: bytes, name: str) -> type[Any]:
     raise ScanError(f"{name}: not an image: it does not begin as a NIfTI file does")
 
 
-def _shape_3d(image: Any, name: str) -> tuple[int, ...]:
+def _shape_3d(image: Any, name: str) -> tuple[int, int, int]:
     shape = tuple(int(n) for n in image.header.get_data_shape())
     single = shape[:3] if all(n == 1 for n in shape[3:]) else shape
     if len(single) != 3 or min(single) < 1:
         raise ScanError(f"{name}: not one 3D volume: the file holds {shape} voxels")
     if image.get_data_dtype().kind not in "iuf":
         raise ScanError(f"{name}: voxels are {image.get_data_dtype()}, not single numbers")
-    return single
+    return single[0], single[1], single[2]
 
 
 def _require_length(image: Any, length: int, name: str) -> None:
@@ -258,7 +257,7 @@ def _require_place(image: Any, name: str) -> None:
         raise ScanError(f"{name}: the affine is singular, so voxels have no volume")
 
 
-def _reordering(source: Volume, target: Volume) -> Float[np.ndarray, "3 2"] | None:
+def _reordering(source: Grid, target: Grid) -> Float[np.ndarray, "3 2"] | None:
     """The nibabel orientation that stores `source` as `target` is; None if none does."""
     steps = np.rint(np.linalg.solve(target.affine[:3, :3], source.affine[:3, :3]))
     signed_permutation = np.array_equal(steps @ steps.T, np.eye(3))
@@ -266,11 +265,11 @@ def _reordering(source: Volume, target: Volume) -> Float[np.ndarray, "3 2"] | No
         return None
     axes = np.abs(steps).argmax(axis=0)
     reordering = np.stack([axes, steps[axes, range(3)]], axis=1)
-    shape = source.voxels.shape
-    if tuple(np.asarray(shape)[np.argsort(axes)]) != target.voxels.shape:
+    shape = source.shape
+    if tuple(np.asarray(shape)[np.argsort(axes)]) != target.shape:
         return None
     reordered = source.affine @ inv_ornt_aff(reordering, shape)
-    corners = np.indices((2, 2, 2)).reshape(3, -1).T * target.voxels.shape - 0.5
+    corners = np.indices((2, 2, 2)).reshape(3, -1).T * target.shape - 0.5
     apart_mm = voxel_to_world(reordered, corners) - voxel_to_world(target.affine, corners)
     return reordering if np.linalg.norm(apart_mm, axis=1).max() <= SAME_PLACE_MM else None
 

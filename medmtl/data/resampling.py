@@ -6,7 +6,6 @@ it loses the sign of an origin that lies within a voxel of 0.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,18 +13,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-
-@dataclass(frozen=True, kw_only=True)
-class Grid:
-    """Where the voxels of a volume lie.
-
-    Attributes:
-        shape: Voxels along each axis.
-        affine: 4 x 4, maps voxel indices to RAS mm.
-    """
-
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
+from medmtl.data.geometry import Grid
 
 
 def respaced(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
@@ -39,8 +27,7 @@ def respaced(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
         spacing_mm: Of each axis, in the grid's order.
     """
     shape = np.array(grid.shape)
-    own_mm = np.linalg.norm(grid.affine[:3, :3], axis=0)
-    step = np.asarray(spacing_mm) / own_mm
+    step = np.asarray(spacing_mm) / grid.spacing_mm
     count = np.maximum(1, np.round(shape / step)).astype(int)
     first = (shape / count - 1) / 2
     affine = np.eye(4)

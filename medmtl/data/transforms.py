@@ -16,8 +16,9 @@ from nibabel.orientations import (
 from numpy.typing import NDArray
 from torch import Tensor
 
+from medmtl.data.geometry import Grid
 from medmtl.data.reading import MaskVolume, Volume
-from medmtl.data.resampling import Grid, resample, respaced
+from medmtl.data.resampling import resample, respaced
 from medmtl.errors import ScanError
 
 MASK_FULL = 255
@@ -70,13 +71,13 @@ def prepare_case(
         ScanError: The resampled scan would be larger than memory allows, or the label map holds
             values above 255.
     """
-    voxels = np.prod(volume.voxels.shape) * np.prod(volume.spacing_mm) / np.prod(spacing_mm)
+    stored, own = depth_first(volume)
+    voxels = np.prod(own.shape) * np.prod(own.spacing_mm) / np.prod(spacing_mm)
     if voxels > MOST_VOXELS:
         raise ScanError(
             f"{name}: {voxels:.1e} voxels at {spacing_mm} mm are too many; the file's spacing is "
-            f"{volume.spacing_mm} mm: check it, or choose a larger spacing_mm"
+            f"{volume.grid.spacing_mm} mm: check it, or choose a larger spacing_mm"
         )
-    stored, own = depth_first(volume)
     working = respaced(own, spacing_mm)
     image = resample(torch.as_tensor(stored.astype(np.float32)), own, working)
     return Case(
@@ -95,10 +96,21 @@ def prepare_case(
 
 def depth_first(volume: Volume) -> tuple[Real[np.ndarray, "depth height width"], Grid]:
     """A volume with its axes turned to depth, height, width (S, A, R), and its grid then."""
-    turn = ornt_transform(io_orientation(volume.affine), DEPTH_HEIGHT_WIDTH)
+    turn = _turn_of(volume.grid)
     voxels = np.ascontiguousarray(apply_orientation(volume.voxels, turn))
-    affine = volume.affine @ inv_ornt_aff(turn, volume.voxels.shape)
-    return voxels, Grid(shape=voxels.shape, affine=affine)
+    return voxels, depth_first_grid(volume.grid)
+
+
+def depth_first_grid(grid: Grid) -> Grid:
+    """The grid with its axes turned to depth, height, width (S, A, R)."""
+    turn = _turn_of(grid)
+    depth, height, width = np.array(grid.shape)[np.argsort(turn[:, 0])]
+    affine = grid.affine @ inv_ornt_aff(turn, grid.shape)
+    return Grid(shape=(int(depth), int(height), int(width)), affine=affine)
+
+
+def _turn_of(grid: Grid) -> NDArray[np.float64]:
+    return ornt_transform(io_orientation(grid.affine), DEPTH_HEIGHT_WIDTH)
 
 
 def as_stored(

@@ -116,8 +116,7 @@ class WindowSampler:
     def _points(
         self, rows: Int[Tensor, " batch"], placement: Placement
     ) -> Float[Tensor, "batch voxels 3"]:
-        axes = [torch.arange(length) - (length - 1) / 2 for length in self.size]
-        window_mm = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1) * self.spacing_mm
+        window_mm = voxel_offsets(self.size) * self.spacing_mm
         offsets_mm = window_mm.reshape(1, -1, 3) @ placement.matrices.transpose(1, 2)
         offsets_mm = offsets_mm + placement.shifts_mm[:, None]
         return offsets_mm / self.spacing_mm + self._centre[rows][:, None]
@@ -137,6 +136,12 @@ class WindowSampler:
         self._centre[row] = torch.as_tensor(centre - start)
         self._first[row] = torch.as_tensor(-0.5 - start)
         self._last[row] = torch.as_tensor(shape - 0.5 - start)
+
+
+def voxel_offsets(size: Size) -> Float[Tensor, "depth height width 3"]:
+    """How far each voxel of a box lies from its middle, in voxels."""
+    axes = [torch.arange(length) - (length - 1) / 2 for length in size]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
 
 
 def _read_block(

@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from medmtl.data.cache import WHOLE
 from medmtl.data.dataset import LesionDataset
-from medmtl.data.patches import WHOLE, ScanDataset
+from medmtl.data.patches import ScanDataset
 from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
 from medmtl.evaluation.metrics import roc_auc
 from medmtl.inference.classify import BATCH, classification_logits, probabilities

@@ -8,7 +8,7 @@ import torch
 from medmtl.data.manifest import Scan
 from medmtl.data.patches import ScanDataset
 from medmtl.data.reading import MaskVolume
-from medmtl.data.resampling import Grid, resample
+from medmtl.data.resampling import resample
 from medmtl.data.transforms import depth_first
 from medmtl.experiment.inner_scores import mask_dice
 from medmtl.inference.organs import OrganSegmenter, winners
@@ -40,9 +40,8 @@ def choose_offsets(
         stored, grid = depth_first(organs)
         reference = torch.as_tensor(stored)
         case = data.cases[scan.scan_id]
-        working = Grid(shape=case.shape, affine=case.affine)
         highest, place = winners(
-            resample(logits, working, grid) for logits in segmenter.logits(case)
+            resample(logits, case.grid, grid) for logits in segmenter.logits(case)
         )
         for number, name in enumerate(task.structures):
             if name not in data.manifest.drawn(scan):

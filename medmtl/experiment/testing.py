@@ -19,7 +19,7 @@ from medmtl.evaluation.metrics import segmentation_scores
 from medmtl.experiment.plan import Cell
 from medmtl.inference.classify import classification_logits, probabilities
 from medmtl.inference.organs import OrganSegmenter
-from medmtl.inference.segment import LesionSegmenter, NativeGrid
+from medmtl.inference.segment import LesionSegmenter
 from medmtl.models.multitask import MultiTaskModel
 from medmtl.run_folder import OUT_OF_FOLD_COLUMNS, SEGMENTATION_COLUMNS, CellFolder
 
@@ -128,7 +128,7 @@ class CellTest:
             found = segmenter.segment(
                 self.lesions.cases[lesion.scan_id],
                 lesion.position_mm,
-                NativeGrid(shape=reference.voxels.shape, affine=reference.affine),
+                reference.grid,
             )
             write_mask(self.folder.masks / f"{lesion.lesion_id}.nii.gz", found, reference.affine)
             drawn = reference.voxels != 0
@@ -151,7 +151,7 @@ class CellTest:
             drawn = data.manifest.drawn(scan)
             if reference is None or not drawn.intersection(task.structures):
                 continue
-            found = segmenter.segment(data.cases[scan.scan_id], reference)
+            found = segmenter.segment(data.cases[scan.scan_id], reference.grid)
             path = self.folder.masks / f"{task.name}-{scan.scan_id}.nii.gz"
             write_mask(path, found, reference.affine)
             for value, name in enumerate(task.structures, start=1):
@@ -172,7 +172,7 @@ class CellTest:
         scores = segmentation_scores(
             found,
             drawn,
-            spacing_mm=reference.spacing_mm,
+            spacing_mm=reference.grid.spacing_mm,
             tolerance_mm=self.judgement.nsd_tolerance_mm,
         )
         return {

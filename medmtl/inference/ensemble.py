@@ -14,16 +14,15 @@ from rich.progress import track
 from medmtl.data.cache import CachedCase
 from medmtl.data.cases import CaseLoader
 from medmtl.data.dataset import LesionDataset
-from medmtl.data.geometry import spacing_mm
 from medmtl.data.manifest import Lesion, Manifest, Scan
 from medmtl.data.reading import write_mask
 from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
-from medmtl.data.transforms import depth_first
+from medmtl.data.transforms import depth_first_grid
 from medmtl.errors import RunError
 from medmtl.inference.classify import classification_logits, probabilities
 from medmtl.inference.organs import OrganSegmenter
 from medmtl.inference.scope import Scope
-from medmtl.inference.segment import LesionSegmenter, NativeGrid
+from medmtl.inference.segment import LesionSegmenter
 from medmtl.models.multitask import MultiTaskModel
 from medmtl.run_folder import write_table
 
@@ -93,7 +92,7 @@ class ArmEnsemble:
         """Of each scan as stored: depth, height, width."""
         loader = next(iter(self.loaders.values()))
         return {
-            scan.scan_id: spacing_mm(depth_first(loader.read_grid(scan))[1].affine)
+            scan.scan_id: depth_first_grid(loader.read_grid(scan)).spacing_mm
             for scan in loader.manifest.scans
         }
 
@@ -142,9 +141,7 @@ class ArmEnsemble:
         data = self._lesions(task, scans)
         with_lesions = [scan for scan in scans if loader.manifest.lesions_of(scan.scan_id)]
         for scan in self._tracked(with_lesions, task):
-            volume = loader.read_grid(scan)
-            grid = NativeGrid(shape=volume.voxels.shape, affine=volume.affine)
-            voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
+            grid = loader.read_grid(scan)
             labels = np.zeros(grid.shape, dtype=np.int16)
             for lesion in loader.manifest.lesions_of(scan.scan_id):
                 assert lesion.position_mm is not None  # the dataset has refused it otherwise
@@ -152,9 +149,9 @@ class ArmEnsemble:
                     data.cases[scan.scan_id], lesion.position_mm, grid
                 )
                 labels[mask] = values[lesion.lesion_id]
-                volumes = np.array([each.sum() * voxel_ml for each in alone])
+                volumes = np.array([each.sum() * grid.voxel_ml for each in alone])
                 row = self._row(scan, lesion.lesion_id, task, VOLUME, volumes)
-                rows.append({**row, "prediction": mask.sum() * voxel_ml})
+                rows.append({**row, "prediction": mask.sum() * grid.voxel_ml})
             write_mask(out / "masks" / self.arm / f"{scan.scan_id}.nii.gz", labels, grid.affine)
         return rows
 
@@ -166,13 +163,12 @@ class ArmEnsemble:
         loader = self.loaders[task.window]
         folder = out / "organs" / self.arm / task.name
         for scan in self._tracked(scans, task):
-            volume = loader.read_grid(scan)
-            voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
-            labels, alone_ml = segmenter.segment_with_spread(loader.open(scan), volume)
+            grid = loader.read_grid(scan)
+            labels, alone_ml = segmenter.segment_with_spread(loader.open(scan), grid)
             for value, structure in enumerate(task.structures, start=1):
                 row = self._row(scan, "", task, f"{structure} {VOLUME}", alone_ml[:, value - 1])
-                rows.append({**row, "prediction": (labels == value).sum() * voxel_ml})
-            write_mask(folder / f"{scan.scan_id}.nii.gz", labels, volume.affine)
+                rows.append({**row, "prediction": (labels == value).sum() * grid.voxel_ml})
+            write_mask(folder / f"{scan.scan_id}.nii.gz", labels, grid.affine)
         if scans:
             legend = pd.DataFrame(
                 {"value": range(1, len(task.structures) + 1), "structure": task.structures}

@@ -10,13 +10,12 @@ from jaxtyping import Float, UInt8
 from scipy import ndimage
 from torch import Tensor
 
-from medmtl.data.cache import CachedCase
+from medmtl.data.cache import WHOLE, CachedCase
+from medmtl.data.geometry import Grid
 from medmtl.data.intensity import IntensityWindow, Shown, hide_image
-from medmtl.data.patches import WHOLE
-from medmtl.data.reading import Volume
-from medmtl.data.resampling import Grid, resample
+from medmtl.data.resampling import resample
 from medmtl.data.tasks import OrganTask
-from medmtl.data.transforms import as_stored, depth_first
+from medmtl.data.transforms import as_stored, depth_first_grid
 from medmtl.data.windows import NO_HU, Size
 from medmtl.inference.segment import TOUCHING
 from medmtl.models.multitask import MultiTaskModel
@@ -59,26 +58,25 @@ class OrganSegmenter:
     average_views: bool
     precision: Literal["bf16", "fp32"]
 
-    def segment(self, case: CachedCase, volume: Volume) -> UInt8[np.ndarray, "i j k"]:
+    def segment(self, case: CachedCase, grid: Grid) -> UInt8[np.ndarray, "i j k"]:
         """Finds the organs of a scan.
 
         Args:
             case: The scan on the working grid.
-            volume: As stored; only where its voxels lie is looked at.
+            grid: Of the scan as stored.
 
         Returns:
             A label map in the order of the stored voxels.
         """
-        return self._outline(case, self.logits(case), volume)
+        return self._outline(case, self.logits(case), grid)
 
     def segment_with_spread(
-        self, case: CachedCase, volume: Volume
+        self, case: CachedCase, grid: Grid
     ) -> tuple[UInt8[np.ndarray, "i j k"], Float[np.ndarray, "models structures"]]:
         """What the models find together, and the volumes in ml that each finds alone.
 
         The volumes are measured on the working grid.
         """
-        voxel_ml = abs(float(np.linalg.det(case.affine[:3, :3]))) / 1000
         total = torch.zeros(len(self.task.structures), *case.shape)
         volumes_ml = []
         for alone, offsets in zip(self._each_logits(case), self.offsets, strict=True):
@@ -87,8 +85,8 @@ class OrganSegmenter:
             if self.one_piece:
                 keep_largest_pieces(found.numpy())
             counts = torch.bincount(found.flatten().long(), minlength=len(total) + 1)[1:]
-            volumes_ml.append(counts.numpy() * voxel_ml)
-        return self._outline(case, total / len(self.models), volume), np.stack(volumes_ml)
+            volumes_ml.append(counts.numpy() * case.grid.voxel_ml)
+        return self._outline(case, total / len(self.models), grid), np.stack(volumes_ml)
 
     def logits(self, case: CachedCase) -> Float[Tensor, "structures depth height width"]:
         """Mean logits of all models and views, on the working grid."""
@@ -98,17 +96,16 @@ class OrganSegmenter:
         return total / len(self.models)
 
     def _outline(
-        self, case: CachedCase, logits: Float[Tensor, "structures d h w"], volume: Volume
+        self, case: CachedCase, logits: Float[Tensor, "structures d h w"], grid: Grid
     ) -> UInt8[np.ndarray, "i j k"]:
         """The label map of mean logits, in the order of the stored voxels."""
-        working = Grid(shape=case.shape, affine=case.affine)
-        stored = depth_first(volume)[1]
+        stored = depth_first_grid(grid)
         # One structure at a time: a chest at full resolution would not fit all at once.
-        each = (resample(one, working, stored) for one in logits)
+        each = (resample(one, case.grid, stored) for one in logits)
         labels = _label_map(each, np.mean(self.offsets, axis=0).tolist())
         if self.one_piece:
             keep_largest_pieces(labels.numpy())
-        return as_stored(labels.numpy(), volume.affine)
+        return as_stored(labels.numpy(), grid.affine)
 
     @torch.no_grad()
     def _each_logits(

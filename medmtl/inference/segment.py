@@ -13,7 +13,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from medmtl.data.cache import CachedCase
-from medmtl.data.geometry import voxel_to_world, world_to_voxel
+from medmtl.data.geometry import Grid, voxel_to_world, world_to_voxel
 from medmtl.data.intensity import IntensityWindow, Shown, hide_image
 from medmtl.data.windows import NO_HU
 from medmtl.models.multitask import MultiTaskModel
@@ -22,19 +22,6 @@ from medmtl.models.multitask import MultiTaskModel
 # so that what the network says cannot depend on it.
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (3, 4), (2, 3), (2, 4))
 TOUCHING = np.ones((3, 3, 3))
-
-
-@dataclass(frozen=True, kw_only=True)
-class NativeGrid:
-    """The grid of a scan as stored.
-
-    Attributes:
-        shape: Voxels along i, j, k.
-        affine: Maps (i, j, k) indices to RAS mm.
-    """
-
-    shape: tuple[int, int, int]
-    affine: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +50,7 @@ class LesionSegmenter:
     precision: Literal["bf16", "fp32"]
 
     def segment(
-        self, case: CachedCase, position_mm: tuple[float, float, float], grid: NativeGrid
+        self, case: CachedCase, position_mm: tuple[float, float, float], grid: Grid
     ) -> Bool[np.ndarray, "i j k"]:
         """Outlines the lesion at a position.
 
@@ -73,7 +60,7 @@ class LesionSegmenter:
         return self.segment_together_and_alone(case, position_mm, grid)[0]
 
     def segment_together_and_alone(
-        self, case: CachedCase, position_mm: tuple[float, float, float], grid: NativeGrid
+        self, case: CachedCase, position_mm: tuple[float, float, float], grid: Grid
     ) -> tuple[Bool[np.ndarray, "i j k"], list[Bool[np.ndarray, "i j k"]]]:
         """What the models outline together (mean logits), and what each outlines alone."""
         region = self._region(case, position_mm)
@@ -163,7 +150,7 @@ def _onto_grid(
     logits: Float[Tensor, "depth height width"],
     region: _Region,
     affine: NDArray[np.float64],
-    grid: NativeGrid,
+    grid: Grid,
 ) -> Bool[np.ndarray, "i j k"]:
     """Interpolates logits at the scan's own voxels; outside the region nothing is found."""
     mask = np.zeros(grid.shape, dtype=bool)

@@ -8,10 +8,13 @@ computed in fp32 there; they are the cheapest of all.
 """
 
 from functools import cache
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+Side = tuple[int, int, int]
 
 
 @cache
@@ -52,10 +55,10 @@ def _guarded(plain: nn.Conv3d) -> GuardedConv3d:
         guarded = GuardedConv3d(
             plain.in_channels,
             plain.out_channels,
-            plain.kernel_size,
-            stride=plain.stride,
-            padding=plain.padding,
-            dilation=plain.dilation,
+            cast(Side, plain.kernel_size),
+            stride=cast(Side, plain.stride),
+            padding=cast(Side, plain.padding),
+            dilation=cast(Side, plain.dilation),
             groups=plain.groups,
             bias=plain.bias is not None,
         )

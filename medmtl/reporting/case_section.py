@@ -9,7 +9,7 @@ from numpy import ndarray
 
 from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Lesion
-from medmtl.data.reading import Volume, read_mask, to_grid_of
+from medmtl.data.reading import Volume, read_mask, to_grid
 from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask
 from medmtl.reporting.arm_styles import ArmStyle
 from medmtl.reporting.axial_view import USUAL_SLICE, axial_view
@@ -172,7 +172,7 @@ class CaseGalleries:
             return None
         path = self.run.cell(cell).masks / f"{lesion.lesion_id}.nii.gz"
         name = f"cells/{cell}/masks/{path.name}"
-        mask = to_grid_of(read_mask(path, name=name, may_be_empty=True), volume, name=name)
+        mask = to_grid(read_mask(path, name=name, may_be_empty=True), volume.grid, name=name)
         found: Bool[ndarray, "i j k"] = mask.voxels != 0
         return found
 

@@ -9,7 +9,7 @@ from jaxtyping import Integer
 
 from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Scan
-from medmtl.data.reading import MaskVolume, Volume, read_mask, to_grid_of
+from medmtl.data.reading import MaskVolume, Volume, read_mask, to_grid
 from medmtl.data.tasks import OrganTask
 from medmtl.errors import RunError
 from medmtl.reporting.arm_styles import ArmStyle
@@ -127,7 +127,7 @@ class OrganCases:
         """What the cell that tested the scan found of the organs that were drawn."""
         path = self.run.cell(cell).masks / f"{self.task.name}-{scan.scan_id}.nii.gz"
         name = f"cells/{cell}/masks/{path.name}"
-        mask = to_grid_of(read_mask(path, name=name, may_be_empty=True), volume, name=name)
+        mask = to_grid(read_mask(path, name=name, may_be_empty=True), volume.grid, name=name)
         places = {each: place for place, each in enumerate(self.task.structures, start=1)}
         return self._numbered(mask, {each: places[each] for each in self._names(scan)})
 

@@ -115,7 +115,7 @@ def cached(
     source.parent.mkdir(parents=True, exist_ok=True)
     source.write_bytes(volume.voxels.tobytes() + volume.affine.tobytes() + name.encode())
     case = prepare_case(volume, masks or {}, spacing_mm=spacing_mm, name=name, organs=organs)
-    facts = {"content_hash": name, "spacing_mm": volume.spacing_mm}
+    facts = {"content_hash": name, "spacing_mm": volume.grid.spacing_mm}
     return CaseCache(folder=folder / "cache", max_gb=1.0).get(
         {"image": source}, {"spacing_mm": list(spacing_mm)}, lambda: (case, facts)
     )

@@ -57,7 +57,7 @@ def test_a_case_is_read_once_and_holds_its_scan(
         next(n for n, code in enumerate(nib.aff2axcodes(volume.affine)) if code in axis)
         for axis in ("SI", "AP", "LR")
     )
-    own_mm = volume.spacing_mm
+    own_mm = volume.grid.spacing_mm
     assert case.spacing_mm == pytest.approx((own_mm[superior], own_mm[anterior], own_mm[right]))
 
 

@@ -8,8 +8,9 @@ from monai.data import MetaTensor
 from monai.transforms import Compose, Orientation, Spacing
 from numpy.typing import NDArray
 
+from medmtl.data.geometry import Grid
 from medmtl.data.reading import Volume
-from medmtl.data.resampling import Grid, resample, respaced
+from medmtl.data.resampling import resample, respaced
 from medmtl.data.transforms import depth_first, prepare_case
 from tests.data.phantoms import linear_hu, stored, voxel_places_mm
 

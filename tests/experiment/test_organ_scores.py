@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from medmtl.data.cache import WHOLE
 from medmtl.data.intensity import IntensityWindow
 from medmtl.data.manifest import Scan
-from medmtl.data.patches import WHOLE, ScanDataset
-from medmtl.data.reading import MaskVolume, Volume
+from medmtl.data.patches import ScanDataset
+from medmtl.data.reading import MaskVolume
 from medmtl.experiment.inner_scores import inner_scores
 from medmtl.experiment.organ_offsets import choose_offsets
 from medmtl.inference.organs import OrganSegmenter
@@ -159,8 +160,7 @@ def test_chosen_offsets_do_in_use_what_they_were_chosen_for(tmp_path: Path) -> N
     (case,) = data.cases.values()
     assert chosen.offsets[0] == [0.5, 0.0, 0.0]
     reference = case.read_organs(WHOLE)
-    grid = Volume(voxels=np.zeros(case.shape, dtype=np.int16), affine=case.affine)
-    found = chosen.segment(case, grid)
+    found = chosen.segment(case, case.grid)
     for value, name in enumerate(TASK.structures, start=1):
         assert np.array_equal(found == value, reference == VALUES[name]), name
 

@@ -111,7 +111,7 @@ def test_the_map_lies_voxel_by_voxel_on_the_stored_scan(tmp_path: Path, orientat
     labels = scattered((5, 4, 3))
     spacing = dict(zip("RAS", SPACING_MM[::-1], strict=True))
     volume, expected = painted(labels, orientation, (spacing["R"], spacing["A"], spacing["S"]))
-    found = segmenter().segment(prepared(tmp_path, volume), volume)
+    found = segmenter().segment(prepared(tmp_path, volume), volume.grid)
     assert found.dtype == np.uint8 and found.shape == volume.voxels.shape
     assert np.array_equal(found, expected)
 
@@ -120,7 +120,7 @@ def test_the_map_lies_voxel_by_voxel_on_the_stored_scan(tmp_path: Path, orientat
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5, 0.8])
 def test_sliding_windows_leave_no_seam_and_no_edge_out(tmp_path: Path, shape, overlap) -> None:
     volume, expected = painted(scattered(shape))
-    found = segmenter(overlap=overlap).segment(prepared(tmp_path, volume), volume)
+    found = segmenter(overlap=overlap).segment(prepared(tmp_path, volume), volume.grid)
     assert np.array_equal(found, expected)
 
 
@@ -133,7 +133,7 @@ def test_on_another_grid_organs_stay_at_their_place_in_the_patient(
     """HU grow along an oblique line, so the organs are layers whose place can be computed."""
     volume = linear_volume((34, 30, 20), spacing_ras, orientation, turn_degrees)
     case = prepared(tmp_path, volume)
-    found = segmenter(size=(8, 16, 16)).segment(case, volume)
+    found = segmenter(size=(8, 16, 16)).segment(case, volume.grid)
     places = voxel_places_mm(found.shape, volume.affine)
     away_hu = np.abs(linear_hu(places)[..., None] - np.array(CODES_HU))
     ijk = (places - case.affine[:3, 3]) @ np.linalg.inv(case.affine[:3, :3]).T
@@ -149,8 +149,8 @@ def test_what_no_model_finds_is_background(tmp_path: Path) -> None:
     labels[0, 0, 0] = 1
     volume, _ = painted(labels)
     case = prepared(tmp_path, volume)
-    assert not segmenter(coded(-30.0)).segment(case, volume).any()
-    found, volumes_ml = segmenter().segment_with_spread(case, volume)
+    assert not segmenter(coded(-30.0)).segment(case, volume.grid).any()
+    found, volumes_ml = segmenter().segment_with_spread(case, volume.grid)
     assert set(np.unique(found)) == {0, 1}
     assert volumes_ml[:, 1:].sum() == 0
 
@@ -163,7 +163,7 @@ def test_models_are_averaged_by_their_logits(tmp_path: Path, bonuses, is_found: 
     volume, expected = painted(scattered())
     models = [coded(bonus) for bonus in bonuses]
     case = prepared(tmp_path, volume)
-    found, volumes_ml = segmenter(*models).segment_with_spread(case, volume)
+    found, volumes_ml = segmenter(*models).segment_with_spread(case, volume.grid)
     assert np.array_equal(found, expected) if is_found else not found.any()
     voxel_ml = np.prod(SPACING_MM) / 1000
     for bonus, own in zip(bonuses, volumes_ml, strict=True):
@@ -182,7 +182,7 @@ def test_of_two_claims_the_stronger_one_wins(tmp_path: Path) -> None:
 
     labels = np.array([1, 2, 3]).repeat(40).reshape(10, 12, 1)  # -400, -100 and 200 HU
     volume, _ = painted(labels)
-    found = segmenter(stub(Both(), task="organs")).segment(prepared(tmp_path, volume), volume)
+    found = segmenter(stub(Both(), task="organs")).segment(prepared(tmp_path, volume), volume.grid)
     image = (volume.voxels - LOW_HU) / (HIGH_HU - LOW_HU) * 2 - 1
     assert np.array_equal(found, np.where(image + 1.5 > 1, 2, 1))
 
@@ -196,7 +196,7 @@ def test_sides_found_in_the_mirror_are_given_their_own_name_back(
     volume, _ = painted(labels, "LPS")
     model = stub(Sides(), task="organs")
     found = segmenter(model, size=(4, 8, 8), average_views=average_views).segment(
-        prepared(tmp_path, volume), volume
+        prepared(tmp_path, volume), volume.grid
     )
     x_mm = voxel_places_mm(found.shape, volume.affine)[..., 0]
     on_the_right = x_mm > CENTRE_MM[0]
@@ -211,14 +211,16 @@ def test_without_its_partner_a_mirrored_side_would_be_lost(tmp_path: Path) -> No
         name="organs", structures=TASK.structures, left_right_pairs=(), window="box"
     )
     one = segmenter(stub(Sides(), task="organs"), task=unpaired, average_views=True)
-    assert not one.segment(prepared(tmp_path, volume), volume).any()
+    assert not one.segment(prepared(tmp_path, volume), volume.grid).any()
 
 
 def test_unpaired_organs_are_found_alike_with_and_without_views(tmp_path: Path) -> None:
     labels = np.where(scattered() == 2, 2, 0)
     volume, expected = painted(labels)
     for average_views in (False, True):
-        found = segmenter(average_views=average_views).segment(prepared(tmp_path, volume), volume)
+        found = segmenter(average_views=average_views).segment(
+            prepared(tmp_path, volume), volume.grid
+        )
         assert np.array_equal(found, expected)
 
 
@@ -247,8 +249,8 @@ def test_one_piece_is_kept_of_each_organ_and_pieces_touch_by_corners(
     case = prepared(tmp_path, volume)
     kept = labels.copy()
     kept[6:8, 0, 0] = kept[0, 6, 8] = 0
-    assert np.array_equal(segmenter().segment(case, volume), expected)
-    found = segmenter(one_piece=True).segment(case, volume)
+    assert np.array_equal(segmenter().segment(case, volume.grid), expected)
+    found = segmenter(one_piece=True).segment(case, volume.grid)
     assert np.array_equal(found, stored(kept, orientation))
 
 
@@ -259,10 +261,10 @@ def test_a_logit_must_exceed_the_mean_offset_of_its_structure(
     """An organ's own logit is 3: with an offset of more it is not found."""
     volume, expected = painted(scattered())
     case = prepared(tmp_path, volume)
-    found = segmenter(offsets=[[4.0, 2.0, -1.0]]).segment(case, volume)
+    found = segmenter(offsets=[[4.0, 2.0, -1.0]]).segment(case, volume.grid)
     assert not (found == 1).any()
     assert np.array_equal(found == 2, expected == 2)
     offsets = [[4.0, 0.0, 0.0], [second, 0.0, 0.0]]
-    together = segmenter(coded(), coded(), offsets=offsets).segment(case, volume)
+    together = segmenter(coded(), coded(), offsets=offsets).segment(case, volume.grid)
     assert np.array_equal(together == 1, (expected == 1) & there)
     assert np.array_equal(together == 2, expected == 2)

@@ -7,7 +7,7 @@ import torch
 from medmtl.data.cache import CachedCase
 from medmtl.data.intensity import IntensityWindow
 from medmtl.data.reading import Volume
-from medmtl.inference.segment import LesionSegmenter, NativeGrid, piece_at
+from medmtl.inference.segment import LesionSegmenter, piece_at
 from medmtl.models.encoder import LeanResidualEncoder
 from medmtl.models.heads import SegmentationHead
 from medmtl.models.multitask import MultiTaskModel
@@ -53,10 +53,6 @@ def segmenter(*models: MultiTaskModel, **changes) -> LesionSegmenter:
     return LesionSegmenter(**{**knobs, **changes})
 
 
-def grid_of(volume: Volume) -> NativeGrid:
-    return NativeGrid(shape=volume.voxels.shape, affine=volume.affine)
-
-
 def place(offset_mm=(0.0, 0.0, 0.0)) -> tuple[float, float, float]:
     x, y, z = (CENTRE_MM + np.array(offset_mm)).tolist()
     return x, y, z
@@ -79,7 +75,7 @@ def test_a_bright_ball_is_outlined_on_the_scan_s_own_grid(
     centre = np.array(place((1.7, -2.2, 0.9)))
     volume = bright_balls(shape, spacing_mm, orientation, [(centre, 6.5)], turn)
     found = segmenter(average_views=average_views).segment(
-        prepared(tmp_path, volume), place(), grid_of(volume)
+        prepared(tmp_path, volume), place(), volume.grid
     )
     truth = distance_mm(volume.voxels.shape, volume.affine, centre) <= 6.5
     assert found.shape == volume.voxels.shape and found.dtype == bool
@@ -97,14 +93,14 @@ def test_the_piece_at_the_position_is_the_lesion(tmp_path: Path, turn: float) ->
         truth = distance_mm(volume.voxels.shape, volume.affine, centre) <= radius
         for aside in ((0.0, 0.0, 0.0), (0.0, 4.5, 0.0)):  # beside it is near enough
             x, y, z = (centre + np.array(aside)).tolist()
-            found = segmenter().segment(case, (x, y, z), grid_of(volume))
+            found = segmenter().segment(case, (x, y, z), volume.grid)
             assert dice(found, truth) > 0.85
 
 
 def test_nothing_is_found_where_nothing_is_bright(tmp_path: Path) -> None:
     volume = bright_balls((20, 20, 20), (1.0, 1.0, 1.0), "LPS", [(CENTRE_MM + 500, 3.0)])
     volume.voxels[0, 0, 0] = -899
-    found = segmenter().segment(prepared(tmp_path, volume), place(), grid_of(volume))
+    found = segmenter().segment(prepared(tmp_path, volume), place(), volume.grid)
     assert found.shape == (20, 20, 20) and not found.any()
 
 
@@ -117,7 +113,7 @@ def test_nothing_is_outlined_outside_the_region(
     volume.voxels[0, 0, 0] = -900
     position = place((0.9, -1.3, 0.4))
     found = segmenter(region_mm=region_mm).segment(
-        prepared(tmp_path, volume), position, grid_of(volume)
+        prepared(tmp_path, volume), position, volume.grid
     )
     away = np.abs(voxel_places_mm(volume.voxels.shape, volume.affine) - position)
     half = np.array([region_mm[2], region_mm[1], region_mm[0]]) / 2
@@ -129,7 +125,7 @@ def test_a_region_larger_than_the_file_is_the_file(tmp_path: Path) -> None:
     volume = bright_balls((12, 14, 5), (0.8, 0.8, 2.0), "LPS", [(CENTRE_MM, 100.0)])
     volume.voxels[0, 0, 0] = -900
     found = segmenter(region_mm=(500.0, 500.0, 500.0)).segment(
-        prepared(tmp_path, volume), place((2, 2, 2)), grid_of(volume)
+        prepared(tmp_path, volume), place((2, 2, 2)), volume.grid
     )
     assert found.sum() >= found.size - 8  # all but the dark corner
 
@@ -141,7 +137,7 @@ def test_a_file_smaller_than_the_stride_works(tmp_path: Path, shape, stride) -> 
     volume = Volume(voxels=voxels, affine=stored_affine(shape, (0.9, 0.9, 1.1), "RAS"))
     model = stub(Brighter(THRESHOLD_HU), stride=stride)
     found = segmenter(model, average_views=True).segment(
-        prepared(tmp_path, volume), place(), grid_of(volume)
+        prepared(tmp_path, volume), place(), volume.grid
     )
     assert found.all()
     assert all(
@@ -158,7 +154,7 @@ def test_a_real_network_takes_a_file_of_any_size(tmp_path: Path, shape) -> None:
     volume = bright_balls(shape, (1.0, 1.0, 2.0), "LPS", [(CENTRE_MM, 2.0)])
     for precision in ("bf16", "fp32"):
         found = segmenter(model, average_views=True, precision=precision).segment(
-            prepared(tmp_path, volume), place(), grid_of(volume)
+            prepared(tmp_path, volume), place(), volume.grid
         )
         assert found.shape == volume.voxels.shape
 
@@ -167,7 +163,7 @@ def test_mirrored_views_of_an_impartial_network_change_nothing(tmp_path: Path) -
     volume = bright_balls(
         (31, 29, 11), (0.9, 0.8, 1.7), "LPS", [(CENTRE_MM + np.array([1, 2, 0]), 6.0)]
     )
-    case, grid = prepared(tmp_path, volume), grid_of(volume)
+    case, grid = prepared(tmp_path, volume), volume.grid
     model = stub(Brighter(THRESHOLD_HU, smooth=True), stride=(2, 8, 8))
     single, averaged = (
         segmenter(model, average_views=views).segment(case, place(), grid)
@@ -179,7 +175,7 @@ def test_mirrored_views_of_an_impartial_network_change_nothing(tmp_path: Path) -
 
 def test_models_are_averaged_by_their_logits(tmp_path: Path) -> None:
     volume = bright_balls((30, 30, 30), (1.0, 1.0, 1.0), "LPS", [(CENTRE_MM, 6.0)])
-    case, grid = prepared(tmp_path, volume), grid_of(volume)
+    case, grid = prepared(tmp_path, volume), volume.grid
     shy, bold = stub(Brighter(THRESHOLD_HU + 150)), stub(Brighter(THRESHOLD_HU - 150))
     together = segmenter(shy, bold).segment(case, place(), grid)
     middle = segmenter().segment(case, place(), grid)
@@ -198,7 +194,7 @@ def test_the_padding_only_control_cannot_see_the_lesion(tmp_path: Path) -> None:
     )
     control = segmenter(stub(Brighter(THRESHOLD_HU, smooth=True)), shown="padding_only")
     found = [
-        control.segment(prepared(tmp_path, each, name), place(), grid_of(each))
+        control.segment(prepared(tmp_path, each, name), place(), each.grid)
         for each, name in ((one, "one"), (other, "other"))
     ]
     assert np.array_equal(*found)
@@ -206,7 +202,7 @@ def test_the_padding_only_control_cannot_see_the_lesion(tmp_path: Path) -> None:
 
 def test_bfloat16_outlines_much_the_same(tmp_path: Path) -> None:
     volume = bright_balls((30, 30, 30), (1.0, 1.0, 1.0), "LPS", [(CENTRE_MM, 6.0)])
-    case, grid = prepared(tmp_path, volume), grid_of(volume)
+    case, grid = prepared(tmp_path, volume), volume.grid
     exact, fast = (
         segmenter(precision=each).segment(case, place(), grid) for each in ("fp32", "bf16")
     )

@@ -49,7 +49,7 @@ def organ_rows(
             found[shift(drawn, moved, order=0) > 0.5] = place
         path = run.cell(cell.cell_id).masks / f"{task.name}-{scan.scan_id}.nii.gz"
         write_mask(path, found, reference.affine)
-        voxel_ml = float(np.prod(reference.spacing_mm)) / 1000
+        voxel_ml = reference.grid.voxel_ml
         for place, name in enumerate(task.structures, start=1):
             if name not in manifest.drawn(scan):
                 continue

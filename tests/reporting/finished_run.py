@@ -239,7 +239,7 @@ def _outline(
     if generator.integers(9) == 0:
         found[:] = False
     write_mask(run.cell(cell.cell_id).masks / f"{lesion.lesion_id}.nii.gz", found, reference.affine)
-    voxel_ml = float(np.prod(reference.spacing_mm)) / 1000
+    voxel_ml = reference.grid.voxel_ml
     dice = 2 * int((drawn & found).sum()) / int(drawn.sum() + found.sum())
     return {
         "dice": dice,

@@ -14,7 +14,7 @@ from medmtl.data.adapters.table import Row, read_rows
 from medmtl.data.faults import refuse_faults
 from medmtl.data.manifest import DataCard, Manifest, Scan
 from medmtl.data.manifest_files import keep_exclusions, write_manifest
-from medmtl.data.reading import read_mask, read_volume, to_grid_of
+from medmtl.data.reading import read_mask, read_volume, to_grid
 from medmtl.errors import ManifestError, ScanError
 
 TABLE = "cases.csv"
@@ -118,7 +118,7 @@ def _judge(row: Row, image: Path, organs: Path, drawn: set[str]) -> dict[str, st
     try:
         volume = read_volume(image, name=row.text("ct"))
         mask = read_mask(organs, name=row.text("organs"), may_be_empty=True)
-        mask = to_grid_of(mask, volume, name=row.text("organs"))
+        mask = to_grid(mask, volume.grid, name=row.text("organs"))
     except ScanError as error:
         row.complain(str(error))
         return {}

@@ -68,9 +68,8 @@ def judge_contours(image: Volume, organs: MaskVolume, drawn: Collection[str]) ->
 
 def measure_ml(organs: MaskVolume) -> dict[str, float]:
     """Measures each structure of a label map in ml, 0 where it has no voxel."""
-    voxel_ml = abs(float(np.linalg.det(organs.affine[:3, :3]))) / 1000
     counts = np.bincount(organs.voxels.ravel(), minlength=max(STRUCTURES.values()) + 1)
-    return {name: float(counts[value]) * voxel_ml for name, value in STRUCTURES.items()}
+    return {name: float(counts[value]) * organs.grid.voxel_ml for name, value in STRUCTURES.items()}
 
 
 def _share_not_stored(image: Volume, organ: Bool[np.ndarray, "i j k"]) -> float:

@@ -86,7 +86,7 @@ def measure_scan(manifest: Manifest, scan: Scan) -> ScanMeasures:
     volume = read_volume(manifest.resolve(scan.image), name=f"{scan.scan_id} ({scan.image})")
     through = slice_axis(volume.affine)
     in_plane = [axis for axis in range(3) if axis != through]
-    sizes, spacing_mm = volume.voxels.shape, volume.spacing_mm
+    sizes, spacing_mm = volume.voxels.shape, volume.grid.spacing_mm
     return ScanMeasures(
         in_plane_mm=max(spacing_mm[axis] for axis in in_plane),
         between_slices_mm=spacing_mm[through],
@@ -119,7 +119,7 @@ def _organ_ml(manifest: Manifest, scan: Scan) -> dict[str, float]:
     mask = _read(manifest, scan.organ_mask)
     values = manifest.card_of(scan).structures
     counts = {name: np.count_nonzero(mask.voxels == values[name]) for name in sorted(drawn)}
-    return {name: count * _voxel_ml(mask) for name, count in counts.items()}
+    return {name: count * mask.grid.voxel_ml for name, count in counts.items()}
 
 
 def _read(manifest: Manifest, relative: str) -> MaskVolume:
@@ -127,8 +127,4 @@ def _read(manifest: Manifest, relative: str) -> MaskVolume:
 
 
 def _foreground_ml(mask: MaskVolume) -> float:
-    return np.count_nonzero(mask.voxels) * _voxel_ml(mask)
-
-
-def _voxel_ml(mask: MaskVolume) -> float:
-    return abs(float(np.linalg.det(mask.affine[:3, :3]))) / 1000
+    return np.count_nonzero(mask.voxels) * mask.grid.voxel_ml
