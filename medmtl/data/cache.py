@@ -22,7 +22,7 @@ import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
-from medmtl.data.geometry import Grid
+from medmtl.data.geometry import Box, Grid
 from medmtl.data.transforms import Case
 from medmtl.errors import RunError
 
@@ -30,7 +30,6 @@ CHUNK_VOXELS = 64
 FORMAT = 4  # of a cached case; raise it when prepare_case computes something else
 GIGABYTE = 10**9
 ABANDONED_S = 24 * 3600
-WHOLE = (slice(None), slice(None), slice(None))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +54,15 @@ class CachedCase:
         """Where the voxels lie."""
         return Grid(shape=self.shape, affine=self.affine)
 
-    def read_image(self, block: tuple[slice, slice, slice]) -> NDArray[np.int16]:
+    def read_image(self, block: Box) -> NDArray[np.int16]:
         """Reads a block of HU."""
         return blosc2.open(str(self.folder / "image.b2nd"), mode="r")[block]
 
-    def read_mask(self, lesion_id: str, block: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
+    def read_mask(self, lesion_id: str, block: Box) -> NDArray[np.uint8]:
         """Reads a block of how much of each voxel a lesion covers (255: all)."""
         return blosc2.open(str(self.folder / _mask_file(lesion_id)), mode="r")[block]
 
-    def read_organs(self, block: tuple[slice, slice, slice]) -> NDArray[np.uint8]:
+    def read_organs(self, block: Box) -> NDArray[np.uint8]:
         """Reads a block of the label map; its values are those of the scan's data card."""
         return blosc2.open(str(self.folder / "organs.b2nd"), mode="r")[block]
 

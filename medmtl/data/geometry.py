@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 Affine = Float[np.ndarray, "4 4"]
 # One point, or a point a row.
 Points = Real[np.ndarray, "*points 3"] | Sequence[float | int]
+Box = tuple[slice, slice, slice]
+WHOLE: Box = (slice(None), slice(None), slice(None))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

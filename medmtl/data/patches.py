@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from medmtl.data.aims import OrganAims
-from medmtl.data.cache import WHOLE, CachedCase
+from medmtl.data.cache import CachedCase
 from medmtl.data.dataset import Batch, InputView
+from medmtl.data.geometry import WHOLE
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.placement import SpatialAugmentation
 from medmtl.data.tasks import OrganTask

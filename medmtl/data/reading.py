@@ -119,12 +119,14 @@ def read_mask(path: Path, *, name: str, may_be_empty: bool = False) -> MaskVolum
             f"{name}: mask values from {low:g} to {high:g}; structures are numbered from 0 "
             f"to {INT16.max}"
         )
-    whole = np.rint(voxels)
-    if voxels.dtype.kind == "f" and np.abs(voxels - whole).max() > WHOLE_NUMBER_TOLERANCE:
-        raise ScanError(
-            f"{name}: mask values are fractions, so it was interpolated; resample masks with "
-            "nearest neighbour"
-        )
+    whole = voxels
+    if voxels.dtype.kind == "f":
+        whole = np.rint(voxels)
+        if np.abs(voxels - whole).max() > WHOLE_NUMBER_TOLERANCE:
+            raise ScanError(
+                f"{name}: mask values are fractions, so it was interpolated; resample masks with "
+                "nearest neighbour"
+            )
     labels = whole.astype(np.int16)
     if not may_be_empty and not labels.any():
         raise ScanError(f"{name}: the mask is empty; draw it, or leave the cell of the table empty")

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medmtl.data.geometry import Grid
+from medmtl.data.geometry import WHOLE, Box, Grid
 
 
 def respaced(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
@@ -37,17 +37,49 @@ def respaced(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
 
 
 def resample(
-    voxels: Float[Tensor, "a b c"], source: Grid, target: Grid
+    voxels: Float[Tensor, "a b c"], source: Grid, target: Grid, box: Box = WHOLE
 ) -> Float[Tensor, "a2 b2 c2"]:
     """Interpolates a volume at the voxel centres of a grid with parallel axes, in the same order.
 
     Beyond the outermost centres the outermost voxels are repeated.
+
+    Args:
+        voxels: On the source grid.
+        source: Where they lie.
+        target: Where values are wanted,
+        box: and in which part of it.
     """
-    to_source = np.linalg.solve(source.affine, target.affine)
-    for axis in range(3):
-        places = to_source[axis, 3] + to_source[axis, axis] * np.arange(target.shape[axis])
-        voxels = _resample_axis(voxels, axis, places)
+    for axis, places in enumerate(_places(source, target)):
+        voxels = _resample_axis(voxels, axis, places[box[axis]])
     return voxels
+
+
+def reach(where: Bool[np.ndarray, "a b c"], source: Grid, target: Grid) -> Box | None:
+    """The box of the target grid beyond which nothing comes from the chosen source voxels.
+
+    None if no voxel is chosen, or none reaches the grid.
+    """
+    box = []
+    for axis, places in enumerate(_places(source, target)):
+        others = tuple(other for other in range(3) if other != axis)
+        chosen = np.flatnonzero(where.any(axis=others))
+        if not len(chosen):
+            return None
+        clipped = np.clip(places, 0, where.shape[axis] - 1)
+        reached = np.flatnonzero((clipped > chosen[0] - 1) & (clipped < chosen[-1] + 1))
+        if not len(reached):
+            return None
+        box.append(slice(int(reached[0]), int(reached[-1]) + 1))
+    return box[0], box[1], box[2]
+
+
+def _places(source: Grid, target: Grid) -> list[Float[np.ndarray, " n"]]:
+    """Along each axis, the source voxel (with a fraction) of each voxel of the target."""
+    to_source = np.linalg.solve(source.affine, target.affine)
+    return [
+        to_source[axis, 3] + to_source[axis, axis] * np.arange(target.shape[axis])
+        for axis in range(3)
+    ]
 
 
 def _resample_axis(

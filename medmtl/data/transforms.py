@@ -18,7 +18,7 @@ from torch import Tensor
 
 from medmtl.data.geometry import Grid
 from medmtl.data.reading import MaskVolume, Volume
-from medmtl.data.resampling import resample, respaced
+from medmtl.data.resampling import reach, resample, respaced
 from medmtl.errors import ScanError
 
 MASK_FULL = 255
@@ -83,10 +83,7 @@ def prepare_case(
     return Case(
         image=image.round().numpy().astype(np.int16),
         masks={
-            lesion_id: (_coverage(depth_first(mask)[0] != 0, own, working) * MASK_FULL)
-            .round()
-            .numpy()
-            .astype(np.uint8)
+            lesion_id: _lesion_map(depth_first(mask)[0] != 0, own, working)
             for lesion_id, mask in masks.items()
         },
         affine=working.affine,
@@ -119,6 +116,17 @@ def as_stored(
     """Undoes `depth_first`: lays voxels out in the order of a volume with this affine."""
     turn = ornt_transform(DEPTH_HEIGHT_WIDTH, io_orientation(affine))
     return np.ascontiguousarray(apply_orientation(voxels, turn))
+
+
+def _lesion_map(
+    mask: NDArray[np.bool_], own: Grid, working: Grid
+) -> UInt8[np.ndarray, "depth height width"]:
+    covered = np.zeros(working.shape, dtype=np.uint8)
+    box = reach(mask, own, working)
+    if box is not None:  # else it lies between the voxels of a coarse grid
+        share = resample(torch.as_tensor(mask.astype(np.float32)), own, working, box)
+        covered[box] = (share * MASK_FULL).round().numpy()
+    return covered
 
 
 def _coverage(mask: NDArray[np.bool_], own: Grid, working: Grid) -> Float[Tensor, "d h w"]:

@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medmtl.data.cache import CachedCase
-from medmtl.data.geometry import world_to_voxel
+from medmtl.data.geometry import Box, world_to_voxel
 from medmtl.data.placement import Placement
 from medmtl.data.transforms import MASK_FULL
 
 Size = tuple[int, int, int]
-Block = tuple[slice, slice, slice]
 NO_HU = -1000  # what lies beyond the file looks like air
 
 
@@ -145,7 +144,7 @@ def voxel_offsets(size: Size) -> Float[Tensor, "depth height width 3"]:
 
 
 def _read_block(
-    read: Callable[[Block], NDArray[np.generic]],
+    read: Callable[[Box], NDArray[np.generic]],
     start: NDArray[np.int_],
     block: Sequence[int],
     shape: NDArray[np.int_],

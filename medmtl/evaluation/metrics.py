@@ -163,8 +163,8 @@ def _surface_scores(
 
 
 def _bounding_box(mask: Bool[np.ndarray, "i j k"]) -> tuple[slice, ...]:
-    voxels = np.argwhere(mask)
-    return tuple(
-        slice(int(low), int(high) + 1)
-        for low, high in zip(voxels.min(axis=0), voxels.max(axis=0), strict=True)
-    )
+    box = []
+    for axes in ((1, 2), (0, 2), (0, 1)):
+        filled = np.flatnonzero(mask.any(axis=axes))
+        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
+    return tuple(box)

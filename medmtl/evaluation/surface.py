@@ -15,7 +15,6 @@ from scipy.ndimage import binary_erosion
 from scipy.spatial import cKDTree
 
 Mask = Bool[np.ndarray, "i j k"]
-Points = Float[np.ndarray, "points 3"]
 ALL_CORNERS = 255
 
 
@@ -34,12 +33,13 @@ def surface_dice(
         Nikolov et al. 2021, on marching-cubes surface elements; their areas by MONAI's table.
     """
     areas = _areas_mm2(spacing_mm)
-    surfaces = [_elements(mask, spacing_mm) for mask in (predicted, reference)]
+    codes = [_corner_codes(mask) for mask in (predicted, reference)]
+    crossed = [(each != 0) & (each != ALL_CORNERS) for each in codes]
     agreeing = total = 0.0
-    for (points, codes), (others, _) in (surfaces, surfaces[::-1]):
-        distances_mm, _ = cKDTree(others).query(points)
-        of_elements = areas[codes]
-        agreeing += float(of_elements[distances_mm <= tolerance_mm].sum())
+    for surface, other, own in ((*crossed, codes[0]), (*crossed[::-1], codes[1])):
+        of_elements = areas[own[surface]]
+        close = _distances_mm(surface, other, spacing_mm) <= tolerance_mm
+        agreeing += float(of_elements[close].sum())
         total += float(of_elements.sum())
     return agreeing / total
 
@@ -54,26 +54,37 @@ def hausdorff_95_mm(
         reference: Likewise, on the same grid.
         spacing_mm: Of the grid.
     """
-    borders = [np.argwhere(mask & ~binary_erosion(mask)) * spacing_mm for mask in
-               (predicted, reference)]  # fmt: skip
+    borders = [mask & ~binary_erosion(mask) for mask in (predicted, reference)]
     return max(
-        float(np.percentile(cKDTree(other).query(points)[0], 95))
-        for points, other in (borders, borders[::-1])
+        float(np.percentile(_distances_mm(border, other, spacing_mm), 95))
+        for border, other in (borders, borders[::-1])
     )
 
 
-def _elements(
-    mask: Mask, spacing_mm: tuple[float, float, float]
-) -> tuple[Points, UInt8[np.ndarray, " points"]]:
-    """Places and corner codes of the cubes between eight voxels that the surface crosses."""
+def _distances_mm(
+    places: Mask, others: Mask, spacing_mm: tuple[float, float, float]
+) -> Float[np.ndarray, " places"]:
+    """From each place, in the array's order, to the nearest of the others."""
+    found = np.argwhere(places)
+    distances_mm = np.zeros(len(found))
+    # Where both surfaces run together, a good half of many, there is nothing to look for.
+    apart = ~others[places]
+    if apart.any():
+        # Unbalanced: twice as fast on surfaces, whose points lie evenly.
+        tree = cKDTree(np.argwhere(others) * spacing_mm, balanced_tree=False)
+        distances_mm[apart] = tree.query(found[apart] * spacing_mm)[0]
+    return distances_mm
+
+
+def _corner_codes(mask: Mask) -> UInt8[np.ndarray, "i-1 j-1 k-1"]:
+    """Which corners of each cube between eight voxels lie inside: a bit a corner."""
     voxels = mask.astype(np.uint8)
     shape = [length - 1 for length in mask.shape]
     codes = np.zeros(shape, dtype=np.uint8)
     for bit, start in enumerate(product((1, 0), repeat=3)):
         corner = tuple(slice(s, s + length) for s, length in zip(start, shape, strict=True))
         codes += voxels[corner] << np.uint8(bit)
-    crossed = np.nonzero((codes != 0) & (codes != ALL_CORNERS))
-    return np.stack(crossed, axis=1) * np.asarray(spacing_mm), codes[crossed]
+    return codes
 
 
 @cache

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from medmtl.data.cache import WHOLE
 from medmtl.data.dataset import LesionDataset
+from medmtl.data.geometry import WHOLE
 from medmtl.data.patches import ScanDataset
 from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
 from medmtl.evaluation.metrics import roc_auc

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from medmtl.data.manifest import Scan
 from medmtl.data.patches import ScanDataset
 from medmtl.data.reading import MaskVolume
-from medmtl.data.resampling import resample
 from medmtl.data.transforms import depth_first
-from medmtl.experiment.inner_scores import mask_dice
-from medmtl.inference.organs import OrganSegmenter, winners
+from medmtl.inference.organs import OrganSegmenter, onto_grid, winners
 
 CANDIDATES = (-1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0)
 
@@ -40,16 +40,27 @@ def choose_offsets(
         stored, grid = depth_first(organs)
         reference = torch.as_tensor(stored)
         case = data.cases[scan.scan_id]
-        highest, place = winners(
-            resample(logits, case.grid, grid) for logits in segmenter.logits(case)
-        )
+        pieces = onto_grid(segmenter.logits(case), case.grid, grid, above=min(CANDIDATES))
+        highest, place = winners(pieces, grid.shape)
         for number, name in enumerate(task.structures):
             if name not in data.manifest.drawn(scan):
                 continue
             there = reference == data.label_value(scan, name)
-            own = torch.where(place == number, highest, -torch.inf)
-            scores[name].append([mask_dice(own > offset, there) for offset in CANDIDATES])
+            own = (place == number) & (highest > min(CANDIDATES))
+            scores[name].append(_dice_at_candidates(highest[own], there[own], int(there.sum())))
     return [_best(np.array(scores[name])) for name in task.structures]
+
+
+def _dice_at_candidates(
+    logits: Float[Tensor, " found"], hits: Bool[Tensor, " found"], drawn: int
+) -> list[float]:
+    """Dice at each offset, from the voxels that the structure may win; 1 where all is empty."""
+    scores = []
+    for offset in CANDIDATES:
+        over = logits > offset
+        total = int(over.sum()) + drawn
+        scores.append(2 * int((over & hits).sum()) / total if total else 1.0)
+    return scores
 
 
 def _best(scores: np.ndarray) -> float:

@@ -10,10 +10,10 @@ from jaxtyping import Float, UInt8
 from scipy import ndimage
 from torch import Tensor
 
-from medmtl.data.cache import WHOLE, CachedCase
-from medmtl.data.geometry import Grid
+from medmtl.data.cache import CachedCase
+from medmtl.data.geometry import WHOLE, Box, Grid
 from medmtl.data.intensity import IntensityWindow, Shown, hide_image
-from medmtl.data.resampling import resample
+from medmtl.data.resampling import reach, resample
 from medmtl.data.tasks import OrganTask
 from medmtl.data.transforms import as_stored, depth_first_grid
 from medmtl.data.windows import NO_HU, Size
@@ -81,7 +81,7 @@ class OrganSegmenter:
         volumes_ml = []
         for alone, offsets in zip(self._each_logits(case), self.offsets, strict=True):
             total += alone
-            found = _label_map(alone, offsets)
+            found = _label_map(((WHOLE, each) for each in alone), case.shape, offsets)
             if self.one_piece:
                 keep_largest_pieces(found.numpy())
             counts = torch.bincount(found.flatten().long(), minlength=len(total) + 1)[1:]
@@ -100,9 +100,9 @@ class OrganSegmenter:
     ) -> UInt8[np.ndarray, "i j k"]:
         """The label map of mean logits, in the order of the stored voxels."""
         stored = depth_first_grid(grid)
-        # One structure at a time: a chest at full resolution would not fit all at once.
-        each = (resample(one, case.grid, stored) for one in logits)
-        labels = _label_map(each, np.mean(self.offsets, axis=0).tolist())
+        offsets = np.mean(self.offsets, axis=0).tolist()
+        pieces = onto_grid(logits, case.grid, stored, above=min(offsets))
+        labels = _label_map(pieces, stored.shape, offsets)
         if self.one_piece:
             keep_largest_pieces(labels.numpy())
         return as_stored(labels.numpy(), grid.affine)
@@ -145,28 +145,51 @@ class OrganSegmenter:
         return found[0]
 
 
+Piece = tuple[Box, Float[Tensor, "d h w"]]
+
+
+def onto_grid(
+    logits: Float[Tensor, "structures d h w"], working: Grid, stored: Grid, *, above: float
+) -> Iterator[Piece]:
+    """Each structure's logits on the scan's own grid, and the box beyond which none is `above`.
+
+    One structure at a time: a chest at full resolution would not fit all at once.
+    """
+    for each in logits:
+        box = reach((each > above).numpy(), working, stored)
+        if box is None:
+            box = (slice(0, 0), slice(0, 0), slice(0, 0))
+        yield box, resample(each, working, stored, box)
+
+
 def winners(
-    logits: Iterable[Float[Tensor, "d h w"]],
+    pieces: Iterable[Piece], shape: tuple[int, int, int]
 ) -> tuple[Float[Tensor, "d h w"], UInt8[Tensor, "d h w"]]:
-    """The highest logit of each voxel, and the place of the structure that has it."""
-    structures = iter(logits)
-    highest = next(structures)
-    place = torch.zeros(highest.shape, dtype=torch.uint8)
-    for number, each in enumerate(structures, start=1):
-        place[each > highest] = number
-        highest = torch.maximum(highest, each)
+    """The highest logit of each voxel, and the place of the structure that has it.
+
+    Args:
+        pieces: Of each structure, the box that it may be in, and its logits there.
+        shape: Of the whole grid; -inf where no box reaches.
+    """
+    highest = torch.full(shape, -torch.inf)
+    place = torch.zeros(shape, dtype=torch.uint8)
+    for number, (box, logits) in enumerate(pieces):
+        best = highest[box]
+        place[box][logits > best] = number
+        torch.maximum(best, logits, out=best)
     return highest, place
 
 
 def _label_map(
-    logits: Iterable[Float[Tensor, "d h w"]], offsets: Sequence[float]
+    pieces: Iterable[Piece], shape: tuple[int, int, int], offsets: Sequence[float]
 ) -> UInt8[Tensor, "d h w"]:
     """The structure, from 1, with the highest logit, if that exceeds its own offset; else 0."""
-    highest, place = winners(logits)
-    labels = place + 1
-    for number, offset in enumerate(offsets):
-        labels[(place == number) & (highest <= offset)] = 0
-    return labels
+    highest, place = winners(pieces, shape)
+    limits = torch.tensor(offsets)
+    # A slice at a time, for the sake of memory.
+    for best, labels in zip(highest, place, strict=True):
+        labels.copy_((labels + 1) * (best > limits[labels.long()]))
+    return place
 
 
 def keep_largest_pieces(labels: UInt8[np.ndarray, "d h w"]) -> None:

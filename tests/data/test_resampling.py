@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from medmtl.data.geometry import Grid
 from medmtl.data.reading import Volume
-from medmtl.data.resampling import resample, respaced
+from medmtl.data.resampling import reach, resample, respaced
 from medmtl.data.transforms import depth_first, prepare_case
 from tests.data.phantoms import linear_hu, stored, voxel_places_mm
 
@@ -175,6 +175,34 @@ def test_nothing_is_brighter_or_darker_than_the_scan_was(shape, own_mm, working_
     assert torch.equal(
         resample(even, own, respaced(own, working_mm)).unique(), torch.tensor([37.0])
     )
+
+
+@given(
+    shape=shapes,
+    own_mm=spacings_mm,
+    working_mm=spacings_mm,
+    back=st.booleans(),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=150, deadline=None)
+def test_all_that_comes_from_chosen_voxels_lies_in_their_reach(
+    shape, own_mm, working_mm, back, share, seed
+) -> None:
+    own = Grid(shape=shape, affine=affine_of(tuple("SAR"), own_mm))
+    source, target = own, respaced(own, working_mm)
+    if back:
+        source, target = target, source
+    chosen = np.random.default_rng(seed).random(source.shape) < share**3
+    voxels = torch.as_tensor(chosen.astype(np.float32))
+    whole = resample(voxels, source, target)
+    box = reach(chosen, source, target)
+    if box is None:
+        assert not whole.any()
+        return
+    assert torch.equal(resample(voxels, source, target, box), whole[box])
+    whole[box] = 0
+    assert not whole.any()
 
 
 def test_beyond_the_outermost_centres_the_outermost_voxels_are_repeated() -> None:

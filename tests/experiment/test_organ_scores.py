@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medmtl.data.cache import WHOLE
+from medmtl.data.geometry import WHOLE
 from medmtl.data.intensity import IntensityWindow
 from medmtl.data.manifest import Scan
 from medmtl.data.patches import ScanDataset

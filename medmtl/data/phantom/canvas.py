@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from medmtl.data.phantom.grid import Box, Field, Grid, refine
+from medmtl.data.geometry import Box
+from medmtl.data.phantom.grid import Field, Grid, refine
 from medmtl.data.phantom.tubes import Tube, TubeBrush
 
 AIR_HU = -1000.0

@@ -7,9 +7,10 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
+from medmtl.data.geometry import Box
+
 Field = Float[np.ndarray, "_ _ _"]  # z, y, x
 Axis = Float[np.ndarray, " _"]
-Box = tuple[slice, slice, slice]
 Range = tuple[float, float]
 Triple = tuple[float, float, float]
 EVERYWHERE: Range = (-np.inf, np.inf)

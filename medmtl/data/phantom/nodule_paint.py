@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from medmtl.data.geometry import Box
 from medmtl.data.phantom.canvas import Canvas, blend, soften
 from medmtl.data.phantom.chest import Chest
-from medmtl.data.phantom.grid import Box, Field, refine
+from medmtl.data.phantom.grid import Field, refine
 from medmtl.data.phantom.nodule_places import PlacedNodule
 from medmtl.data.phantom.nodules import Nodule
 

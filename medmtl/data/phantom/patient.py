@@ -6,9 +6,10 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int16, UInt8
 from threadpoolctl import threadpool_limits
 
+from medmtl.data.geometry import Box
 from medmtl.data.phantom.canvas import Canvas
 from medmtl.data.phantom.chest import Chest, build_chest
-from medmtl.data.phantom.grid import LATTICE, LATTICE_MM, Box, Triple
+from medmtl.data.phantom.grid import LATTICE, LATTICE_MM, Triple
 from medmtl.data.phantom.mediastinum import Mediastinum, build_mediastinum
 from medmtl.data.phantom.nodule_paint import paint_nodule
 from medmtl.data.phantom.nodule_places import PlacedNodule, make_room, place_nodules

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from medmtl.data.geometry import Box
 from medmtl.data.phantom.canvas import Canvas, blend, soften
-from medmtl.data.phantom.grid import Box, Field, Grid
+from medmtl.data.phantom.grid import Field, Grid
 from medmtl.data.phantom.physique import Physique
 from medmtl.data.phantom.tubes import bend_tube
 
