@@ -10,7 +10,7 @@ import numpy as np
 from rich.progress import track
 
 from medmtl.data.faults import Fault, lesion_fault, scan_fault
-from medmtl.data.geometry import distance_outside_mm, voxel_to_world
+from medmtl.data.geometry import centre_of, distance_outside_mm, voxel_to_world
 from medmtl.data.manifest import CARD, DataCard, Lesion, Manifest, Scan
 from medmtl.data.reading import (
     MaskVolume,
@@ -93,7 +93,10 @@ def _read_mask(
 
 
 def _require_known_structures(mask: MaskVolume, card: DataCard, relative: str) -> None:
-    unknown = set(np.unique(mask.voxels).tolist()) - {0, *card.structures.values()}
+    unknown = set(np.flatnonzero(np.bincount(mask.voxels.ravel())).tolist()) - {
+        0,
+        *card.structures.values(),
+    }
     if unknown:
         values = ", ".join(str(value) for value in sorted(unknown))
         raise ScanError(f"{relative}: holds the values {values}, which are no structures of {CARD}")
@@ -103,9 +106,9 @@ def _require_sides(mask: MaskVolume, card: DataCard, relative: str) -> None:
     """In RAS mm the left one of a pair has the smaller first coordinate."""
     for left, right in card.left_right_pairs:
         values = [card.structures.get(name, 0) for name in (left, right)]
-        there = [np.argwhere(mask.voxels == value) for value in values if value > 0]
-        if len(there) == 2 and all(len(voxels) for voxels in there):
-            sides_mm = [voxel_to_world(mask.affine, voxels)[:, 0].mean() for voxels in there]
+        there = [mask.voxels == value for value in values if value > 0]
+        if len(there) == 2 and all(each.any() for each in there):
+            sides_mm = [voxel_to_world(mask.affine, centre_of(each))[0] for each in there]
             if sides_mm[0] > sides_mm[1]:
                 raise ScanError(
                     f"{relative}: {left} lies to the patient's right of {right}: were the labels "
@@ -127,7 +130,7 @@ def _check_lesion(manifest: Manifest, lesion: Lesion, image: Volume) -> Iterator
         return
     if lesion.position_mm is None:
         return
-    voxels_mm = voxel_to_world(mask.affine, np.argwhere(mask.voxels))
+    voxels_mm = voxel_to_world(mask.affine, np.argwhere(mask.voxels != 0))
     away_mm = np.linalg.norm(voxels_mm - lesion.position_mm, axis=1).min()
     for other in manifest.lesions_of(lesion.scan_id):
         if other.position_mm is None or other.lesion_id == lesion.lesion_id:

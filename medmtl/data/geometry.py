@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Real
+from jaxtyping import Bool, Float, Real
 from numpy.typing import NDArray
 
 Affine = Float[np.ndarray, "4 4"]
@@ -85,6 +85,15 @@ def distance_outside_mm(affine: Affine, volume_shape: Sequence[int], position_mm
     ijk = world_to_voxel(affine, position_mm)
     nearest = np.clip(ijk, -0.5, np.asarray(volume_shape) - 0.5)
     return float(np.linalg.norm(affine[:3, :3] @ (ijk - nearest)))
+
+
+def centre_of(mask: Bool[np.ndarray, "i j k"]) -> Float[np.ndarray, "3"]:
+    """The mean voxel index, with fractions, of a mask that is not empty."""
+    middle = []
+    for others in ((1, 2), (0, 2), (0, 1)):
+        counts = mask.sum(axis=others)
+        middle.append(counts @ np.arange(len(counts)) / counts.sum())
+    return np.array(middle)
 
 
 def slice_axis(affine: Affine) -> int:

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from nibabel.affines import apply_affine
+from scipy import ndimage
 
 from medmtl.data.geometry import (
+    centre_of,
     distance_outside_mm,
     is_inside,
     slice_axis,
@@ -43,3 +45,8 @@ def test_slices_are_stacked_along_the_body_however_stored() -> None:
     tilted = np.eye(4)
     tilted[1:3, 1:3] = [[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]]
     assert slice_axis(tilted) == 2
+
+
+def test_the_centre_of_a_mask_is_that_of_scipy() -> None:
+    mask = np.random.default_rng(0).random((5, 7, 4)) > 0.8
+    assert centre_of(mask) == pytest.approx(ndimage.center_of_mass(mask))
