@@ -23,6 +23,8 @@ from medmtl.experiment.plan import Cell, freeze_plan
 from medmtl.experiment.provenance import describe_provenance
 from medmtl.run_folder import RunFolder, read_json, write_json, write_table
 
+CELL_MODULES = ("medmtl.cli", "medmtl.build.cell", "monai.inferers", "monai.metrics")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings:
@@ -73,6 +75,7 @@ class CrossValidation:
             [cell.cell_id for cell in self.plan],
             run=self.run,
             command=self._cell_command,
+            preload=CELL_MODULES,
             workers=self.workers,
             threads_per_worker=self.threads_per_worker,
             retries=self.retries,
@@ -171,8 +174,7 @@ class CrossValidation:
             )
 
     def _cell_command(self, cell_id: str) -> list[str]:
-        command = [sys.executable, "-m", "medmtl", "cell", str(self.run.path), cell_id]
-        return [*command, "--with-parent"]
+        return ["-m", "medmtl", "cell", str(self.run.path), cell_id, "--with-parent"]
 
     def _with_train_size(self, rows: pd.DataFrame) -> pd.DataFrame:
         """How many lesions with the label each fold was trained on, for the corrected t-test."""

@@ -1,22 +1,24 @@
 """A cell that an engine has started must not outlive it, not even when it is killed."""
 
+import multiprocessing
 import os
-import sys
 import threading
+from multiprocessing.connection import wait
 
 INTERRUPTED = 130
 
 
 def exit_with_parent() -> None:
-    """Ends this process as soon as its standard input ends.
+    """Ends this process as soon as the engine ends, however that dies.
 
-    The engine holds the other end of that pipe and never writes to it; the system closes it
-    however the engine dies. Nothing is lost: the cell goes on from its checkpoint next time.
+    Nothing is lost: the cell goes on from its checkpoint next time. A cell that somebody started
+    by hand has no engine, and is left alone.
     """
-    threading.Thread(target=_watch, args=(sys.stdin.fileno(),), daemon=True).start()
+    engine = multiprocessing.parent_process()
+    if engine is not None:
+        threading.Thread(target=_watch, args=(engine.sentinel,), daemon=True).start()
 
 
-def _watch(descriptor: int) -> None:
-    while os.read(descriptor, 4096):
-        pass
+def _watch(engine: int) -> None:
+    wait([engine])
     os._exit(INTERRUPTED)

@@ -4,7 +4,6 @@ import io
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -26,11 +25,12 @@ IDS = [cell.cell_id for cell in PLAN]
 
 def start(run, ids=IDS, *, workers=2, retries=2, stream=None, **behaviours):
     """Runs fake cells; `behaviours` names what single ones do wrong."""
-    fake = [sys.executable, str(FAKE), str(run.path)]
+    fake = [str(FAKE), str(run.path)]
     run_cells(
         ids,
         run=run,
         command=lambda cell_id: [*fake, cell_id, behaviours.get(cell_id, "")],
+        preload=["medmtl.run_folder"],
         workers=workers,
         threads_per_worker=3,
         retries=retries,
@@ -38,9 +38,9 @@ def start(run, ids=IDS, *, workers=2, retries=2, stream=None, **behaviours):
     )
 
 
-def fork(run, **behaviours):
+def start_apart(run, **behaviours):
     """An engine in a process of its own, which can be killed."""
-    engine = multiprocessing.get_context("fork").Process(
+    engine = multiprocessing.get_context("spawn").Process(
         target=start_in_front, args=(run,), kwargs=behaviours
     )
     engine.start()
@@ -101,6 +101,22 @@ def test_cells_run_in_parallel_and_in_any_order_give_the_same_tables(run, undist
     assert (run.cell(IDS[0]).path / "threads").read_text() == "3"
 
 
+def test_the_script_that_runs_cells_is_not_run_again_in_each(run, tmp_path):
+    script = tmp_path / "script.py"  # as people write them, without `if __name__ == "__main__"`
+    script.write_text(
+        f"import sys; sys.path.insert(0, {str(FAKE.parents[2])!r})\n"
+        "from pathlib import Path\n"
+        "from medmtl.run_folder import RunFolder\n"
+        "from tests.experiment.test_local import start\n"
+        f"start(RunFolder(Path({str(run.path)!r})))\n"
+        "print('once')\n"
+    )
+    said = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    assert said.stdout == "once\n"
+    assert all("once" not in run.cell(cell_id).log.read_text() for cell_id in IDS)
+    assert all(run.cell(cell_id).done.exists() for cell_id in IDS)
+
+
 def test_finished_cells_are_not_run_again(run):
     start(run)
     before = epochs_done(run)
@@ -111,7 +127,7 @@ def test_finished_cells_are_not_run_again(run):
 def test_an_engine_killed_five_times_ends_with_the_same_tables(run, undisturbed):
     for _ in range(5):
         before = epochs_done(run)
-        engine = fork(run)
+        engine = start_apart(run)
         wait_until(lambda before=before: epochs_done(run) >= before + 3)
         engine.kill()
         engine.join()
@@ -124,7 +140,7 @@ def test_an_engine_killed_five_times_ends_with_the_same_tables(run, undisturbed)
 
 
 def test_cells_end_with_a_killed_engine(run):
-    engine = fork(run, **dict.fromkeys(IDS, "stubborn"))
+    engine = start_apart(run, **dict.fromkeys(IDS, "stubborn"))
     wait_until(lambda: len(pids(run)) == 2)
     engine.kill()
     engine.join()
@@ -169,7 +185,7 @@ def test_a_cell_that_will_not_stop_is_killed(run, monkeypatch):
 
 
 def test_ctrl_c_ends_the_cells_and_the_next_command_goes_on(run, undisturbed):
-    engine = fork(run)
+    engine = start_apart(run)
     wait_until(lambda: epochs_done(run) >= 4)
     os.kill(engine.pid, signal.SIGINT)
     engine.join(5)
@@ -181,7 +197,7 @@ def test_ctrl_c_ends_the_cells_and_the_next_command_goes_on(run, undisturbed):
 
 
 def test_a_cell_held_by_another_process_is_waited_for(run, undisturbed):
-    other = fork(run)
+    other = start_apart(run)
     wait_until(lambda: len(pids(run)) == 2)
     start(run)
     other.join()

@@ -7,15 +7,16 @@ engine that dies takes its cells along, see `medmtl.experiment.parent`.
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 from medmtl.errors import RunError
 from medmtl.experiment.display import Display
+from medmtl.experiment.engines.nursery import THREADS, Nursery
 from medmtl.experiment.lock import is_locked
 from medmtl.experiment.parent import INTERRUPTED
 from medmtl.experiment.progress import read_progress
@@ -35,6 +36,7 @@ def run_cells(
     *,
     run: RunFolder,
     command: Callable[[str], list[str]],
+    preload: Sequence[str],
     workers: int,
     threads_per_worker: int,
     retries: int,
@@ -45,9 +47,10 @@ def run_cells(
     Args:
         cells: Ids, in the order in which they start.
         run: Where the cells' folders are.
-        command: Makes the command that runs one cell. It gets a pipe as standard input that
-            ends when the engine dies, and writes the cell's `done` file last. It exits with 2
-            on a fault of the user's, printed after a line `FAULT_LINE`.
+        command: Makes the command that runs one cell: what stands behind `python`. It writes the
+            cell's `done` file last, ends with its parent process, and exits with 2 on a fault of
+            the user's, printed after a line `FAULT_LINE`.
+        preload: Modules that every cell needs; imported once.
         workers: How many cells run at a time.
         threads_per_worker: Threads of each.
         retries: How often a cell that died is started again.
@@ -59,7 +62,8 @@ def run_cells(
             another process: all other cells are finished first.
         KeyboardInterrupt: Ctrl-C. The running cells are stopped.
     """
-    crew = _Crew(run=run, command=command, threads=threads_per_worker, progress=progress)
+    nursery = Nursery(preload=preload, environment=_environment(threads_per_worker))
+    crew = _Crew(run=run, command=command, nursery=nursery, progress=progress)
     unfinished = [cell_id for cell_id in cells if not run.cell(cell_id).done.exists()]
     progress.begin({cell_id: _part_done(run, cell_id) for cell_id in cells})
     try:
@@ -76,18 +80,23 @@ def run_cells(
 
 @dataclass(frozen=True)
 class _Worker:
-    process: subprocess.Popen[bytes]
+    process: ForkServerProcess
     log_start: int
 
     def signal(self, number: int) -> None:
-        # A cell leads a group of its own, which also holds the processes that load its data.
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
+        # A cell leads a group of its own, which also holds the processes that load its data;
+        # but not yet in its first moment.
+        assert self.process.pid is not None
+        for send in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                send(self.process.pid, number)
+                return
 
     def close(self) -> int:
-        code = self.process.wait()
-        if self.process.stdin:
-            self.process.stdin.close()
+        self.process.join()
+        code = self.process.exitcode
+        assert code is not None
+        self.process.close()
         return code
 
 
@@ -99,12 +108,12 @@ class _Crew:
         *,
         run: RunFolder,
         command: Callable[[str], list[str]],
-        threads: int,
+        nursery: Nursery,
         progress: Display,
     ) -> None:
         self.run = run
         self.command = command
-        self.environment = _environment(threads)
+        self.nursery = nursery
         self.progress = progress
         self.working: dict[str, _Worker] = {}
         self.deaths: dict[str, int] = {}
@@ -126,7 +135,7 @@ class _Crew:
             if self.working:
                 idle_since_s = time.monotonic()
             self._show()
-            ended = [id_ for id_, one in self.working.items() if one.process.poll() is not None]
+            ended = [id_ for id_, one in self.working.items() if one.process.exitcode is not None]
             waiting.extendleft([id_ for id_ in ended if self._must_retry(id_, retries)])
 
     def stop(self) -> None:
@@ -135,8 +144,7 @@ class _Crew:
             worker.signal(signal.SIGTERM)
         deadline_s = time.monotonic() + STOP_S
         for cell_id, worker in self.working.items():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.process.wait(max(0.0, deadline_s - time.monotonic()))
+            worker.process.join(max(0.0, deadline_s - time.monotonic()))
             worker.signal(signal.SIGKILL)
             worker.close()
             self.progress.ended(cell_id, finished=self.run.cell(cell_id).done.exists())
@@ -157,17 +165,10 @@ class _Crew:
     def _start(self, cell_id: str) -> None:
         cell = self.run.cell(cell_id)
         cell.path.mkdir(parents=True, exist_ok=True)
-        with cell.log.open("ab") as log:
-            process = subprocess.Popen(
-                self.command(cell_id),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=self.environment,
-                # Ctrl-C is for the engine, which then ends the cells; see `stop`.
-                start_new_session=True,
-            )
-            self.working[cell_id] = _Worker(process, log_start=log.tell())
+        cell.log.touch()
+        log_start = cell.log.stat().st_size
+        process = self.nursery.start(self.command(cell_id), cell.log)
+        self.working[cell_id] = _Worker(process, log_start)
         self.progress.started(cell_id)
 
     def _show(self) -> None:
@@ -202,7 +203,7 @@ class _Crew:
 
 
 def _environment(threads: int) -> dict[str, str]:
-    names = ["OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"]
+    names = [THREADS, "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"]
     return {
         # glibc gives large blocks back at every free and gets them anew at every step, which
         # costs more than many a layer. A user's own choice stands.
@@ -210,8 +211,6 @@ def _environment(threads: int) -> dict[str, str]:
         "MALLOC_MMAP_THRESHOLD_": str(KEEP_BYTES),
         **os.environ,
         **dict.fromkeys(names, str(threads)),
-        # A log that is complete up to the moment of a death.
-        "PYTHONUNBUFFERED": "1",
     }
 
 
