@@ -20,16 +20,16 @@ from medmtl.errors import MedmtlError
 from medmtl.reporting.terminal import results_table
 
 ROOT = Path(__file__).resolve().parent.parent
-MISSING = {"classes": 0.05, "masks": 0.15, "organs": 0.4, "liver": 0.1}
+MISSING = {"classes": 0.05, "masks": 0.15, "organs": 0.55, "liver": 0.1}
 
 
 def main() -> None:
     """Makes, checks, cross-validates, predicts, reports."""
     config = load_config(ROOT / "configs" / "demo.yaml")
     cohort, new = config.manifest[0], config.manifest[0].with_name("demo-new-patient")
-    print("1 of 4: making 56 patients", flush=True)
-    make_cohort(cohort, patients=56, seed=11, missing=MISSING, dicom=False, workers=2)
-    make_cohort(new, patients=1, seed=12, missing={}, dicom=False, workers=1)
+    print("1 of 4: making 80 patients", flush=True)
+    make_cohort(cohort, patients=80, seed=21, missing=MISSING, dicom=False, workers=2)
+    make_cohort(new, patients=1, seed=22, missing={}, dicom=False, workers=1)
 
     print("2 of 4: checking every file, then cross-validating", flush=True)
     experiment = build_cross_validation(config)
