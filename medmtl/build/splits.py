@@ -11,6 +11,8 @@ from medmtl.data.tasks import OrganTask, organ_tasks
 from medmtl.experiment.folds import inner_split
 from medmtl.experiment.plan import Cell
 
+DRAWN = "organs drawn,"
+
 
 def split_patients(
     manifest: Manifest, folds: pd.DataFrame, cell: Cell, config: Config
@@ -38,25 +40,26 @@ def lesions_of(manifest: Manifest, patients: Set[str]) -> list[Lesion]:
 
 
 def lesion_strata(manifest: Manifest, config: Config) -> pd.DataFrame:
-    """lesion_id, patient_id and stratum: the class that folds are balanced in.
+    """lesion_id, patient_id and stratum: what folds and inner splits are balanced in.
 
-    A patient without a lesion, who is there for the organs, is a row without a lesion_id.
+    That is the class, and whether organs were drawn: where they were drawn on some scans only, a
+    small inner split could else be left with none. A patient without a lesion, who is there for
+    the organs, is a row without a lesion_id.
     """
     label = stratum_label(config)
-    rows: list[dict[str, object]] = [
-        {
-            "lesion_id": lesion.lesion_id,
-            "patient_id": manifest.scan(lesion.scan_id).patient_id,
-            "stratum": lesion.labels.get(label) if label else None,
-        }
-        for lesion in (manifest.lesions if _looks_at_lesions(config) else ())
-    ]
     organs = organ_tasks(build_tasks(config, manifest.card))
+    drawn = dict.fromkeys(scan.patient_id for scan in drawn_scans(manifest, organs))
+    rows: list[dict[str, object]] = []
+    for lesion in manifest.lesions if _looks_at_lesions(config) else ():
+        patient = manifest.scan(lesion.scan_id).patient_id
+        stratum: object = lesion.labels.get(label) if label else None
+        if patient in drawn:
+            stratum = f"{DRAWN} {stratum}"
+        rows.append({"lesion_id": lesion.lesion_id, "patient_id": patient, "stratum": stratum})
     known = {row["patient_id"] for row in rows}
-    others = dict.fromkeys(scan.patient_id for scan in drawn_scans(manifest, organs))
     rows += [
         {"lesion_id": "", "patient_id": patient, "stratum": None}
-        for patient in others
+        for patient in drawn
         if patient not in known
     ]
     return pd.DataFrame(rows, columns=["lesion_id", "patient_id", "stratum"])

@@ -190,3 +190,27 @@ def test_a_patch_that_does_not_fit_the_network_is_refused(
     config = load_config(home / "config.yaml", [f"patches.chest.size_mm={size_mm}"])
     with pytest.raises(ConfigError, match=rf"patches.chest.size_mm.*{told}"):
         build_cross_validation(config)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_every_part_has_drawn_organs_where_half_of_the_scans_have_none(
+    tmp_path: Path, seed: int
+) -> None:
+    def half_drawn(organs: Manifest) -> Manifest:
+        return replace(organs, scans=tuple(
+            replace(
+                scan,
+                patient_id=scan.patient_id.removeprefix("organs-"),
+                organ_mask=scan.organ_mask if number % 2 else None,
+            )
+            for number, scan in enumerate(organs.scans)
+        ))  # fmt: skip
+
+    config = spoilt(tmp_path, half_drawn).model_copy(update={"seed": seed})
+    manifest = build_manifest(config).included()
+    drawn = drawn_scans(manifest, organ_tasks(build_tasks(config, manifest.card)))
+    assert len(drawn) == 4
+    folds = build_folds(config, manifest)
+    for cell in make_plan(["together"], 1, 2, seed):
+        for part in split_patients(manifest, folds, cell, config).values():
+            assert any(scan.patient_id in part for scan in drawn)
