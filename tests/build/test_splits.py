@@ -192,25 +192,28 @@ def test_a_patch_that_does_not_fit_the_network_is_refused(
         build_cross_validation(config)
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_every_part_has_drawn_organs_where_half_of_the_scans_have_none(
-    tmp_path: Path, seed: int
-) -> None:
+def test_strata_tell_who_has_organs_drawn_from_who_has_not(tmp_path: Path) -> None:
+    """An inner split takes of every stratum, so it is not left without any drawn organ."""
+
     def half_drawn(organs: Manifest) -> Manifest:
         return replace(organs, scans=tuple(
             replace(
                 scan,
                 patient_id=scan.patient_id.removeprefix("organs-"),
-                organ_mask=scan.organ_mask if number % 2 else None,
+                organ_mask=scan.organ_mask if int(scan.patient_id[-1]) % 2 else None,
             )
-            for number, scan in enumerate(organs.scans)
+            for scan in organs.scans
         ))  # fmt: skip
 
-    config = spoilt(tmp_path, half_drawn).model_copy(update={"seed": seed})
+    config = spoilt(tmp_path, half_drawn)
     manifest = build_manifest(config).included()
-    drawn = drawn_scans(manifest, organ_tasks(build_tasks(config, manifest.card)))
+    drawn = {
+        scan.patient_id
+        for scan in drawn_scans(manifest, organ_tasks(build_tasks(config, manifest.card)))
+    }
     assert len(drawn) == 4
-    folds = build_folds(config, manifest)
-    for cell in make_plan(["together"], 1, 2, seed):
-        for part in split_patients(manifest, folds, cell, config).values():
-            assert any(scan.patient_id in part for scan in drawn)
+    strata = lesion_strata(manifest, config)
+    of_drawn = strata["patient_id"].isin(drawn)
+    assert not set(strata.loc[of_drawn, "stratum"]) & set(strata.loc[~of_drawn, "stratum"])
+    folds = build_folds(config, manifest).set_index("patient_id")["fold"]
+    assert folds[sorted(drawn)].value_counts().tolist() == [2, 2]
