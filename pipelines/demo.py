@@ -28,8 +28,8 @@ def main() -> None:
     config = load_config(ROOT / "configs" / "demo.yaml")
     cohort, new = config.manifest[0], config.manifest[0].with_name("demo-new-patient")
     print("1 of 4: making 76 patients", flush=True)
-    make_cohort(cohort, patients=76, seed=41, missing=MISSING, dicom=False, workers=2)
-    make_cohort(new, patients=1, seed=42, missing={}, dicom=False, workers=1)
+    make_cohort(cohort, patients=76, seed=51, missing=MISSING, dicom=False, workers=2)
+    make_cohort(new, patients=1, seed=52, missing={}, dicom=False, workers=1)
 
     print("2 of 4: checking every file, then cross-validating", flush=True)
     experiment = build_cross_validation(config)

@@ -22,6 +22,7 @@ from medmtl.models.multitask import MultiTaskModel
 # so that what the network says cannot depend on it.
 MIRRORS: tuple[tuple[int, ...], ...] = ((), (3, 4), (2, 3), (2, 4))
 TOUCHING = np.ones((3, 3, 3))
+SAME_LENGTH = 1e-6  # in voxels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +78,13 @@ class LesionSegmenter:
         centre = world_to_voxel(case.affine, position_mm)
         half = np.array(self.region_mm) / np.array(self.spacing_mm) / 2
         shape = np.array(case.shape)
-        first = np.clip(np.floor(centre - half), 0, shape - 1).astype(int)
-        last = np.clip(np.ceil(centre + half) + 1, first + 1, shape).astype(int)
+        # As many voxels as a training window of that size, and no more: a network that has always
+        # seen lesions at one distance from the border outlined half of many elsewhere.
+        stem = np.array(self.models[0].stem_stride)
+        length = (np.ceil((2 * half - SAME_LENGTH) / stem) * stem).astype(int)
+        start = np.rint(centre - (length - 1) / 2).astype(int)
+        first = np.clip(start, 0, shape - 1)
+        last = np.clip(start + length, first + 1, shape)
         depth, height, width = (slice(int(s), int(e)) for s, e in zip(first, last, strict=True))
         return _Region(
             box=(depth, height, width),
@@ -107,10 +113,10 @@ class LesionSegmenter:
         return torch.stack(of_models)
 
     def _padded(self, image_hu: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
-        """Fills up to what the encoder's strides divide; says where the image then lies."""
-        coarsest = self.models[0].coarsest_stride
+        """Fills up to what the encoder's stem divides; says where the image then lies."""
+        stem = self.models[0].stem_stride
         pads, cut = [], [slice(None), slice(None)]
-        for length, stride in zip(image_hu.shape[2:], coarsest, strict=True):
+        for length, stride in zip(image_hu.shape[2:], stem, strict=True):
             missing = -length % stride
             pads.append((missing // 2, missing - missing // 2))
             cut.append(slice(missing // 2, missing // 2 + length))

@@ -36,7 +36,7 @@ class MultiTaskModel(nn.Module):
         if len(kinds) > 1:
             separate_norms(encoder, kinds)
         self.encoder = encoder
-        self.coarsest_stride: Stride = encoder.strides[-1]
+        self.stem_stride: Stride = encoder.strides[0]
         # Prefixed: a ModuleDict refuses names that it has as methods, such as "type".
         self.heads = nn.ModuleDict({f"task_{name}": head for name, head in heads.items()})
         guard_convolutions(self)
