@@ -231,3 +231,22 @@ def test_no_piece_or_one_is_kept_as_it_is(filled: list) -> None:
     for voxel in filled:
         mask[voxel] = True
     assert np.array_equal(piece_at(mask, np.eye(4), (50.0, 0.0, 0.0)), mask)
+
+
+@pytest.mark.parametrize("offset_mm", [(0.0, 0.0, 0.0), (0.3, -0.4, 0.45), (1.7, 2.2, -0.9)])
+def test_a_network_sees_a_lesion_where_it_saw_those_of_its_training(tmp_path, offset_mm) -> None:
+    """In the middle of a box of a window's size, not of one filled up to the coarsest stride."""
+    volume = bright_balls((60, 60, 60), (1.0, 1.0, 1.0), "RAS", [(CENTRE_MM, 8.0)])
+    model = stub(Brighter(THRESHOLD_HU), stride=(1, 2, 2))
+    seen: list[torch.Tensor] = []
+    model.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    case = prepared(tmp_path, volume)
+    asked = segmenter(model, region_mm=(12.0, 19.2, 19.2))
+    asked.segment(case, place(offset_mm), volume.grid)
+    (image,) = seen
+    assert image.shape[2:] == (12, 24, 24)
+    ball = torch.nonzero(image[0, 0] > image.min() + 0.5 * (image.max() - image.min())).float()
+    middle = (torch.tensor(image.shape[2:]) - 1) / 2
+    from_position = torch.tensor(offset_mm[::-1]) / torch.tensor(SPACING_MM)
+    # The position lies within half a voxel of the middle; the ball's own voxels add to that.
+    assert (ball.mean(0) - middle + from_position).abs().max() < 1.0
