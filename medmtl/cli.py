@@ -61,9 +61,12 @@ def cross_validate(
 
         print(describe_plan(loaded, experiment))
         return
-    experiment.run_all()
-    report = build_report(experiment.run.path)
-    print(f"run:     {experiment.run.path}\nreport:  {report}")
+    from medmtl.build.tracking import tracked
+
+    with tracked(loaded, experiment.run):
+        experiment.run_all()
+        report = build_report(experiment.run.path)
+    print(f"run:         {experiment.run.path}\nreport:      {report}")
 
 
 @app.command()
@@ -97,6 +100,40 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
 
     build_from_run(run).evaluate()
     print(f"report:  {build_report(run)}")
+
+
+@app.command()
+def track(
+    run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on until standard input is closed.")
+    ] = False,
+) -> None:
+    """Upload to MLflow what is missing there; MLFLOW_TRACKING_URI says where."""
+    from medmtl.build.tracking import build_tracker
+    from medmtl.run_folder import RunFolder
+    from medmtl.tracking.follower import follow as follow_run
+    from medmtl.tracking.follower import upload_lock, wait_for_input
+    from medmtl.tracking.store import public_name
+
+    with upload_lock(RunFolder(run)):
+        if follow:
+            follow_run(RunFolder(run), lambda: build_tracker(run), ended=wait_for_input, say=print)
+            return
+        tracker = build_tracker(run)
+        count = tracker.upload()
+    print(f"tracking:    {public_name(tracker.uri)}, {count} values were missing")
+
+
+@app.command()
+def ui(
+    runs: Annotated[Path, typer.Argument(help="Folder of the runs.")] = Path("runs"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 5000,
+) -> None:
+    """Open MLflow on the tracked runs, for this machine only."""
+    from medmtl.tracking.server import serve
+
+    serve(runs, port)
 
 
 @app.command()

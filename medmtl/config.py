@@ -29,6 +29,7 @@ from medmtl.config_knobs import (
     Patch,
     PredictedVolume,
     SizeMm,
+    Tracking,
     Training,
     Window,
 )
@@ -65,6 +66,7 @@ class Config(Knobs):
     evaluation: Evaluation = Evaluation()
     engine: Engine = Engine()
     cache: Cache = Cache()
+    tracking: Tracking = Tracking()
 
     @model_validator(mode="before")
     @classmethod

@@ -107,14 +107,22 @@ def dump_config(config: Config, folder: Path) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
+def dump_public_config(config: Config) -> str:
+    """The same without folders, which may name a user or a project: of each path its last part."""
+    values = json.loads(config.model_dump_json())
+    for key in _PATHS:
+        _change_path(values, key, lambda text: Path(text).name)
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
 def binding_part(text: str) -> str:
     """What of a dumped configuration trained models depend on.
 
-    Workers, cache, baselines, titles and the evaluation's bootstrap may change while a run goes on
-    or after it; whatever a cell is trained or scored with may not.
+    Workers, cache, tracking, baselines, titles and the evaluation's bootstrap may change while a
+    run goes on or after it; whatever a cell is trained or scored with may not.
     """
     values = yaml.safe_load(text)
-    for key in ("engine", "cache", "baselines", "question"):
+    for key in ("engine", "cache", "tracking", "baselines", "question"):
         values.pop(key, None)
     for key in ("bootstrap_samples", "reference", "subgroups"):
         values["evaluation"].pop(key, None)

@@ -331,6 +331,15 @@ class Evaluation(Knobs):
     subgroups: dict[str, Subgroup] = Field(default_factory=dict)
 
 
+class Tracking(Knobs):
+    """Whether and where runs are tracked; MLFLOW_TRACKING_URI says on which server."""
+
+    enabled: bool = True
+    experiment: str = Field(
+        "medmtl", min_length=1, max_length=100, description="MLflow's, that runs are filed under"
+    )
+
+
 class Engine(Knobs):
     """Where cells run."""
 

@@ -36,3 +36,7 @@ class TrainingError(MedmtlError):
 
 class EvaluationError(MedmtlError):
     """Predictions that cannot be evaluated: of another cohort, incomplete, not numbers."""
+
+
+class TrackingError(MedmtlError):
+    """A tracking server that cannot be reached, or refuses what is sent; training goes on."""

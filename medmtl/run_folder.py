@@ -8,6 +8,8 @@ runs/<name>/
   cells/<id>/        one trained cell, see `CellFolder`
   out_of_fold.csv    a row an output of a test case, all cells and baselines
   segmentation.csv   a row a segmented structure of a test case
+  tracking.json      the name that a tracking server knows the run by
+  tracking.log       what went wrong while tracking
   summary.json       every number that the report prints
   report/            what people open
 """
@@ -139,6 +141,16 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def tracking(self) -> Path:
+        """The name that a tracking server knows the run by."""
+        return self.path / "tracking.json"
+
+    @property
+    def tracking_log(self) -> Path:
+        """What went wrong while tracking."""
+        return self.path / "tracking.log"
+
+    @property
     def report(self) -> Path:
         """What people open."""
         return self.path / "report" / "index.html"
@@ -148,12 +160,13 @@ class RunFolder:
         return CellFolder(self.path / "cells" / cell_id)
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Writes a file whole or not at all: aside, to the disk, then renamed over the old one.
 
     Args:
         path: Where the file shall be. Its folder is made.
         write: Writes the file to the path it is given.
+        durable: Whether to wait for the disk; not for what costs nothing to lose.
 
     Raises:
         RunError: The disk is full or not writable. The old file, if any, is untouched.
@@ -162,8 +175,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(aside)
-        with aside.open("rb") as file:
-            os.fsync(file.fileno())
+        if durable:
+            with aside.open("rb") as file:
+                os.fsync(file.fileno())
         aside.replace(path)
     except OSError as error:
         reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
@@ -176,14 +190,14 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
             aside.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, durable: bool = True) -> None:
     """Writes a text file whole or not at all."""
-    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_whole(path, lambda aside: aside.write_text(text, encoding="utf-8"), durable=durable)
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
+def write_table(path: Path, table: pd.DataFrame, *, durable: bool = True) -> None:
     """Writes a CSV file whole or not at all; numbers keep every bit they have."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    write_text(path, table.to_csv(index=False, lineterminator="\n"), durable=durable)
 
 
 def read_folds(run: RunFolder) -> pd.DataFrame:

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(data: Path) -> None:
     """Imports, cross-validates, reports, publishes."""
     config = load_config(ROOT / "configs" / "lidc.yaml", [f"output={ROOT / 'runs'}"])
-    import_lidc_nodules(data, config.manifest)
+    import_lidc_nodules(data, config.manifest[0])
 
     experiment = build_cross_validation(config)  # checks every file, assigns folds, makes the plan
     experiment.run_all()  # trains the cells that are not done yet, then evaluates

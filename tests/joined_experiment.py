@@ -33,6 +33,7 @@ inference: {region_mm: [15.0, 16.0, 16.0], average_views: false, overlap: 0.25}
 evaluation: {bootstrap_samples: 100}
 engine: {workers: 2}
 cache: {folder: cache}
+tracking: {enabled: false}
 """
 
 

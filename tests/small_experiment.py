@@ -51,6 +51,7 @@ evaluation:
     large: {column: diameter_mm, at_least: 8}
 engine: {workers: 2}
 cache: {folder: cache}
+tracking: {enabled: false}
 """
 
 

@@ -126,6 +126,8 @@ class CellJob:
 
     def _train(self) -> Trainer:
         def report(epoch: int) -> None:
+            # For whoever watches; written to the disk for good when the training has ended.
+            write_table(self.folder.epochs, pd.DataFrame(trainer.history), durable=False)
             self._progress("training", epoch)
 
         self._progress("training", 0)

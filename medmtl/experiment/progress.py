@@ -1,11 +1,10 @@
 """How far a cell is: a line of JSON in its folder, for whoever watches."""
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from medmtl.errors import RunError
+from medmtl.run_folder import write_text
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,7 @@ def write_progress(path: Path, progress: CellProgress) -> None:
     Raises:
         RunError: The disk is full or not writable.
     """
-    aside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        aside.write_text(json.dumps(asdict(progress)) + "\n", encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise RunError(
-            f"{path.parent.name}/{path.name} could not be written: {error.strerror}; "
-            "make room and give the same command again"
-        ) from error
+    write_text(path, json.dumps(asdict(progress)) + "\n", durable=False)
 
 
 def read_progress(path: Path) -> CellProgress | None:

@@ -46,8 +46,9 @@ def test_progress_is_read_back(tmp_path):
 
 
 def test_progress_that_cannot_be_written_is_a_fault_of_the_run(tmp_path):
+    (tmp_path / "file").touch()
     with pytest.raises(RunError, match="could not be written"):
-        write_progress(tmp_path / "gone" / "progress.json", CellProgress("training"))
+        write_progress(tmp_path / "file" / "progress.json", CellProgress("training"))
 
 
 def test_a_trained_cell_is_not_finished_before_its_test():

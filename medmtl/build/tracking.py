@@ -1,0 +1,80 @@
+"""What uploads a run to MLflow, and the process that does so while the run goes on."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from medmtl.config import Config
+from medmtl.config_file import dump_public_config, load_config
+from medmtl.errors import RunError
+from medmtl.run_folder import RunFolder
+from medmtl.tracking.follower import Tracker
+from medmtl.tracking.records import RunReader
+from medmtl.tracking.store import public_name, tracking_uri
+
+LAST_UPLOAD_S = 60.0
+
+
+def build_tracker(path: Path) -> Tracker:
+    """Puts together what uploads a run.
+
+    Raises:
+        RunError: The folder is not a run.
+    """
+    run = RunFolder(path.resolve())  # "." has no name
+    if not run.config.is_file():
+        raise RunError(f"{path}: not a run, it has no config.yaml; give the folder of a run")
+    config = load_config(run.config)
+    return Tracker(
+        reader=RunReader(
+            run=run,
+            kinds={
+                name: "auc" if head.kind == "classification" else "dice"
+                for name, head in config.heads.items()
+            },
+            config_text=dump_public_config(config),
+        ),
+        uri=tracking_uri(run.path.parent),
+        experiment=config.tracking.experiment,
+    )
+
+
+@contextmanager
+def tracked(config: Config, run: RunFolder) -> Iterator[None]:
+    """Tracks whatever a run writes meanwhile, in a process of its own.
+
+    Nothing that happens to that process or to the server touches the run.
+    """
+    if not config.tracking.enabled:
+        yield
+        return
+    run.path.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "medmtl", "track", str(run.path), "--follow"]
+    with run.tracking_log.open("a") as log:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+    try:
+        yield
+    finally:
+        _finish(process, run)
+
+
+def _finish(process: subprocess.Popen[bytes], run: RunFolder) -> None:
+    """Closes its input, which tells it that the run has ended, and waits for the last upload."""
+    assert process.stdin is not None
+    process.stdin.close()
+    try:
+        missed = process.wait(LAST_UPLOAD_S) != 0
+    except subprocess.TimeoutExpired:
+        process.kill()
+        missed = True
+    where = public_name(tracking_uri(run.path.resolve().parent))
+    if missed:
+        print(
+            f"tracking:    not all is in {where}, see {run.tracking_log.name} of the run; "
+            f"nothing is lost: medmtl track {run.path}",
+            file=sys.stderr,
+        )
+    elif run.tracking.is_file():
+        print(f"tracking:    {where} (medmtl ui shows it)")
