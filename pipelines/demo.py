@@ -14,6 +14,7 @@ from pathlib import Path
 from medmtl.build.experiment import build_cross_validation
 from medmtl.build.predictor import build_prediction
 from medmtl.build.report import build_report, describe_experiment
+from medmtl.build.tracking import tracked
 from medmtl.config_file import load_config
 from medmtl.data.phantom.cohort import make_cohort
 from medmtl.errors import MedmtlError
@@ -33,7 +34,9 @@ def main() -> None:
 
     print("2 of 4: checking every file, then cross-validating", flush=True)
     experiment = build_cross_validation(config)
-    experiment.run_all()
+    with tracked(config, experiment.run):
+        experiment.run_all()
+        report = build_report(experiment.run.path)
 
     print("3 of 4: a new patient", flush=True)
     prediction = config.output / "demo-prediction"
@@ -42,8 +45,7 @@ def main() -> None:
     shown = ["scan_id", "lesion_id", "task", "output", "status", "prediction"]
     print(asked[shown].to_string(index=False, float_format="%.2f"))
 
-    print("4 of 4: the report", flush=True)
-    report = build_report(experiment.run.path)
+    print("4 of 4: the results", flush=True)
     print(results_table(experiment.run, describe_experiment(config)))
     print(f"run:         {experiment.run.path}\nprediction:  {prediction}\nreport:      {report}")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from medmtl.build.experiment import build_cross_validation
 from medmtl.build.report import build_report, describe_experiment
+from medmtl.build.tracking import tracked
 from medmtl.config_file import load_config
 from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
 from medmtl.data.adapters.openkbp import import_openkbp
@@ -30,8 +31,9 @@ def main(data: Path) -> None:
     import_openkbp(data / "openkbp_head_neck", organs)
 
     experiment = build_cross_validation(config)  # checks every file, assigns folds, makes the plan
-    experiment.run_all()  # trains the cells that are not done yet, then evaluates
-    report = build_report(experiment.run.path)
+    with tracked(config, experiment.run):
+        experiment.run_all()  # trains the cells that are not done yet, then evaluates
+        report = build_report(experiment.run.path)
 
     publish_results(
         experiment.run,
