@@ -103,6 +103,29 @@ def report(run: Annotated[Path, typer.Argument(help="Folder of a finished run.")
 
 
 @app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Finished runs; the first is the reference.")],
+    reference: Annotated[
+        str | None, typer.Option(help="With one run: the arm that others are compared with.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV to write, a row a difference.")] = None,
+) -> None:
+    """Say whether an arm, or a run, helped: paired over the same patients and folds."""
+    from medmtl.build.compare import build_comparisons
+    from medmtl.reporting.comparison import HOW_TO_READ, comparison_table, comparison_text
+    from medmtl.run_folder import write_table
+
+    found = build_comparisons(runs, reference=reference)
+    for each in found:
+        print(comparison_text(each.first, each.reference, each.comparison))
+    print(HOW_TO_READ)
+    if out is not None:
+        named = [(each.first, each.reference, each.comparison) for each in found]
+        write_table(out, comparison_table(named))
+        print(f"table:       {out}")
+
+
+@app.command()
 def track(
     run: Annotated[Path, typer.Argument(help="Folder of a run, finished or not.")],
     follow: Annotated[

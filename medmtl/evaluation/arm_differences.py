@@ -60,7 +60,7 @@ def _compare(
     outputs = {}
     for output, of_output in first.groupby("output", sort=True):
         other = reference[reference["output"] == output]
-        outputs[str(output)] = _compare_output(of_output, other, settings)
+        outputs[str(output)] = compare_output(of_output, other, settings)
     macro = None
     if len(outputs) > 1:
         macro = _macro_difference(*_comparable(first, reference)[:2], settings)
@@ -84,7 +84,7 @@ def _comparable(
     return kept[0], kept[1], len(missing)
 
 
-def _compare_output(
+def compare_output(
     first: pd.DataFrame, reference: pd.DataFrame, settings: SummarySettings
 ) -> dict[str, Any]:
     one, other, missing = _comparable(first, reference)

@@ -82,16 +82,28 @@ def _differences(rows: pd.DataFrame, settings: SummarySettings) -> dict[str, Any
         str(arm): {
             "structures": of_arm["structure"].nunique(),
             "scans": of_arm["scan_id"].nunique(),
-            **{value: _difference(of_arm, reference, value, settings) for value in COMPARED},
+            **{value: compare_organs(of_arm, reference, value, settings) for value in COMPARED},
         }
         for arm, of_arm in drawn.groupby("arm", sort=True)
         if arm != settings.reference_arm
     }
 
 
-def _difference(
+def compare_organs(
     first: pd.DataFrame, reference: pd.DataFrame, value: str, settings: SummarySettings
 ) -> Interval:
+    """The mean over structures of the mean difference of a value, first minus reference.
+
+    Args:
+        first: Rows of one task and arm, with `lesion_id` as `by_unit` gives it.
+        reference: Those of the arm that it is compared with.
+        value: A column, such as dice.
+        settings: See `SummarySettings`.
+
+    Raises:
+        EvaluationError: The arms are of different scans or patients.
+    """
+    first, reference = (rows[rows["reference_volume_ml"] > 0] for rows in (first, reference))
     names = sorted({*first["structure"], *reference["structure"]})
     pairs = pd.concat(
         [

@@ -69,6 +69,18 @@ def _check_values(rows: pd.DataFrame, where: str, *, scores: bool) -> None:
         )
 
 
+def with_train_size(out_of_fold: pd.DataFrame) -> pd.DataFrame:
+    """Adds how many lesions with the label each fold was trained on: those of the other folds."""
+    known = out_of_fold[out_of_fold["target"].notna()].drop_duplicates(["task", "lesion_id"])
+    tested = known.groupby(["task", "fold"])["lesion_id"].size()
+    total = known.groupby("task")["lesion_id"].size()
+    sizes = [
+        int(total[task] - tested.get((task, fold), 0))
+        for task, fold in zip(out_of_fold["task"], out_of_fold["fold"], strict=True)
+    ]
+    return out_of_fold.assign(train_size=sizes)
+
+
 def without_empty_lesions(segmentation: pd.DataFrame) -> pd.DataFrame:
     """The same scores; an empty `lesion_id`, as tables on disk have it, is a missing one."""
     if "lesion_id" not in segmentation:

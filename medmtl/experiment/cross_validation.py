@@ -15,6 +15,7 @@ from medmtl.data.tasks import ClassificationTask
 from medmtl.errors import RunError
 from medmtl.evaluation.subgroups import Subgroup
 from medmtl.evaluation.summary import summarize
+from medmtl.evaluation.tables import with_train_size
 from medmtl.experiment.baselines import Cohort, Scores, baseline_rows, lesion_table
 from medmtl.experiment.display import make_display
 from medmtl.experiment.engines.local import run_cells
@@ -109,7 +110,7 @@ class CrossValidation:
         rows = baseline_rows(cohort, baselines)
         both = pd.concat([predictions, rows], ignore_index=True) if len(rows) else predictions
         if len(both):
-            both = self._with_train_size(both)
+            both = with_train_size(both)
         columns = {group.column for group in self.evaluation.subgroups.values()}
         summary = summarize(
             both,
@@ -175,17 +176,6 @@ class CrossValidation:
 
     def _cell_command(self, cell_id: str) -> list[str]:
         return ["-m", "medmtl", "cell", str(self.run.path), cell_id, "--with-parent"]
-
-    def _with_train_size(self, rows: pd.DataFrame) -> pd.DataFrame:
-        """How many lesions with the label each fold was trained on, for the corrected t-test."""
-        known = rows[rows["target"].notna()].drop_duplicates(["task", "lesion_id"])
-        tested = known.groupby(["task", "fold"])["lesion_id"].size()
-        total = known.groupby("task")["lesion_id"].size()
-        sizes = [
-            int(total[task] - tested.get((task, fold), 0))
-            for task, fold in zip(rows["task"], rows["fold"], strict=True)
-        ]
-        return rows.assign(train_size=sizes)
 
     def _thresholds(self, predictions: pd.DataFrame) -> pd.DataFrame:
         """The thresholds of binary tasks, which have one output each."""

@@ -54,6 +54,28 @@ def gather(run: RunFolder, cells: Sequence[Cell]) -> tuple[pd.DataFrame, pd.Data
     return predictions, scores
 
 
+def read_scores(run: RunFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Reads the two tables of an evaluated run, baselines included.
+
+    Raises:
+        RunError: The run is not evaluated, or a table is damaged.
+    """
+    if not run.summary.is_file():
+        raise RunError(f"{run.path}: no finished run, summary.json is missing; run its cells first")
+    tables = []
+    for path, columns in (
+        (run.out_of_fold, OUT_OF_FOLD_COLUMNS),
+        (run.segmentation, SEGMENTATION_COLUMNS),
+    ):
+        try:
+            tables.append(_read_table(path, columns))
+        except (OSError, ValueError, KeyError) as error:
+            raise RunError(
+                f"{run.path.name}/{path.name} is damaged; 'medmtl report' writes it anew"
+            ) from error
+    return tables[0], tables[1]
+
+
 def _concatenate(
     run: RunFolder,
     cells: Sequence[Cell],
@@ -64,18 +86,22 @@ def _concatenate(
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
-def _read(path: Path, cell: Cell, columns: list[str]) -> pd.DataFrame:
+def _read_table(path: Path, columns: list[str]) -> pd.DataFrame:
     names = [name for name in columns if name in NAME_COLUMNS]
     numbers = [name for name in columns if name not in [*names, "fold"]]
+    return pd.read_csv(
+        path,
+        # Only an empty number is missing: a patient may well be called NA.
+        dtype={**dict.fromkeys(names, str), **dict.fromkeys(numbers, float), "fold": int},
+        keep_default_na=False,
+        na_values={name: [""] for name in numbers},
+        float_precision="round_trip",
+    )[columns]
+
+
+def _read(path: Path, cell: Cell, columns: list[str]) -> pd.DataFrame:
     try:
-        table = pd.read_csv(
-            path,
-            # Only an empty number is missing: a patient may well be called NA.
-            dtype={**dict.fromkeys(names, str), **dict.fromkeys(numbers, float), "fold": int},
-            keep_default_na=False,
-            na_values={name: [""] for name in numbers},
-            float_precision="round_trip",
-        )[columns]
+        table = _read_table(path, columns)
     except FileNotFoundError:
         raise _damaged(path, cell, "is missing") from None
     except (ValueError, KeyError) as error:
