@@ -28,9 +28,9 @@ def main() -> None:
     """Makes, checks, cross-validates, predicts, reports."""
     config = load_config(ROOT / "configs" / "demo.yaml")
     cohort, new = config.manifest[0], config.manifest[0].with_name("demo-new-patient")
-    print("1 of 4: making 76 patients", flush=True)
-    make_cohort(cohort, patients=76, seed=51, missing=MISSING, dicom=False, workers=2)
-    make_cohort(new, patients=1, seed=52, missing={}, dicom=False, workers=1)
+    print("1 of 4: making 72 patients", flush=True)
+    make_cohort(cohort, patients=72, seed=61, missing=MISSING, dicom=False, workers=2)
+    make_cohort(new, patients=1, seed=62, missing={}, dicom=False, workers=1)
 
     print("2 of 4: checking every file, then cross-validating", flush=True)
     experiment = build_cross_validation(config)

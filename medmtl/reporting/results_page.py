@@ -75,7 +75,7 @@ def _aucs(
     results = summary["tasks"][task.name]
     standard = description.manifest.card.labels[task.label].reference_standard
     reference = summary["reference_arm"]
-    lines = [f"**{task.name}, AUC.** The label is {standard}.", ""]
+    lines = [f"**{task.name}, AUC.** The label is {standard.rstrip('.')}.", ""]
     for output in results["outputs"]:
         arms = {arm: each["outputs"][output] for arm, each in results["arms"].items()}
         apart = {
@@ -141,7 +141,9 @@ def _dices(
         ]
         for arm in in_order(arms, description)
     ]
-    lead = f"**{task.name}, outline of the {task.structure}.** The reference: {standard}."
+    lead = (
+        f"**{task.name}, outline of the {task.structure}.** The reference: {standard.rstrip('.')}."
+    )
     return [lead, "", *table_lines(header, rows), ""]
 
 
