@@ -165,7 +165,7 @@ def _load_file(path: Path) -> _Loaded:
     loaded = _Loaded()
     loaded.values = _plain(node, (), loaded.places, path)
     for key in _PATHS:
-        _change_path(loaded.values, key, lambda text: str(path.parent / text))
+        _change_path(loaded.values, key, lambda text: os.path.normpath(path.parent / text))
     return loaded
 
 

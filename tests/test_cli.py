@@ -201,8 +201,8 @@ def test_report_evaluates_again_to_the_same_bytes(
 
 
 def test_printed_places_are_where_the_files_are(small_run: SmallRun) -> None:
-    assert "run:     runs/small" in small_run.printed
-    assert "report:  runs/small/report/index.html" in small_run.printed
+    assert "run:         runs/small" in small_run.printed
+    assert "report:      runs/small/report/index.html" in small_run.printed
     assert (small_run.home / "runs" / "small" / "report" / "index.html").is_file()
 
 
