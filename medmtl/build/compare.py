@@ -10,7 +10,6 @@ from medmtl.config_file import load_config
 from medmtl.errors import LeakageError, RunError
 from medmtl.evaluation.intervals import Resampling
 from medmtl.evaluation.run_comparison import ArmComparison, compare_arms
-from medmtl.evaluation.subgroups import SummarySettings
 from medmtl.evaluation.tables import with_train_size
 from medmtl.experiment.gather import read_scores
 from medmtl.run_folder import RunFolder
@@ -93,9 +92,7 @@ def _within(run: _Run, asked: str | None) -> list[NamedComparison]:
     found = []
     for arm in run.arms:
         if arm != reference and _share_a_task(run.rows_of(arm), run.rows_of(reference)):
-            comparison = compare_arms(
-                run.rows_of(arm), run.rows_of(reference), _settings(run.resampling)
-            )
+            comparison = compare_arms(run.rows_of(arm), run.rows_of(reference), run.resampling)
             found.append(NamedComparison(first=arm, reference=reference, comparison=comparison))
     if not found:
         raise RunError(f"{run.folder.path.name}: no other arm has a task of {reference!r}")
@@ -116,9 +113,7 @@ def _across(first: _Run, other: _Run) -> list[NamedComparison]:
         NamedComparison(
             first=f"{name} of {other.folder.path.name}",
             reference=f"{against} of {first.folder.path.name}",
-            comparison=compare_arms(
-                other.rows_of(name), first.rows_of(against), _settings(first.resampling)
-            ),
+            comparison=compare_arms(other.rows_of(name), first.rows_of(against), first.resampling),
         )
         for name, against in names
     ]
@@ -142,14 +137,3 @@ def _share_a_task(
     first: tuple[pd.DataFrame, pd.DataFrame], second: tuple[pd.DataFrame, pd.DataFrame]
 ) -> bool:
     return any(set(a["task"]) & set(b["task"]) for a, b in zip(first, second, strict=True))
-
-
-def _settings(resampling: Resampling) -> SummarySettings:
-    return SummarySettings(
-        resampling=resampling,
-        subgroups={},
-        lesions=pd.DataFrame(),
-        baselines=frozenset(),
-        reference_arm=None,
-        thresholds=pd.DataFrame(),
-    )

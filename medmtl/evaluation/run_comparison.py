@@ -14,7 +14,7 @@ from scipy.stats import wilcoxon
 from medmtl.errors import EvaluationError
 from medmtl.evaluation.arm_differences import compare_output
 from medmtl.evaluation.comparison import holm
-from medmtl.evaluation.intervals import Interval, patient_bootstrap
+from medmtl.evaluation.intervals import Interval, Resampling, patient_bootstrap
 from medmtl.evaluation.organ_means import compare_organs
 from medmtl.evaluation.pairing import pair_lesions
 from medmtl.evaluation.segmentation_summary import by_unit
@@ -97,19 +97,27 @@ class ArmComparison:
 def compare_arms(
     first: tuple[pd.DataFrame, pd.DataFrame],
     reference: tuple[pd.DataFrame, pd.DataFrame],
-    settings: SummarySettings,
+    resampling: Resampling,
 ) -> ArmComparison:
     """Compares two arms in the tasks that both have.
 
     Args:
         first: Its rows of out_of_fold.csv (with `train_size`) and of segmentation.csv.
         reference: Those of the arm that it is compared with.
-        settings: Only `resampling` is used.
+        resampling: Of every bootstrap.
 
     Raises:
         EvaluationError: The arms have no task in common, or in one of them are of different
             lesions, patients or labels.
     """
+    settings = SummarySettings(
+        resampling=resampling,
+        subgroups={},
+        lesions=pd.DataFrame(),
+        baselines=frozenset(),
+        reference_arm=None,
+        thresholds=pd.DataFrame(),
+    )
     classes = _classes(first[0], reference[0], settings)
     scores = [by_unit(without_empty_lesions(arm[1])) for arm in (first, reference)]
     masks = _masks(scores[0], scores[1], settings)

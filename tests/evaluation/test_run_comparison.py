@@ -8,24 +8,12 @@ from sklearn.metrics import roc_auc_score
 from medmtl.errors import EvaluationError
 from medmtl.evaluation.intervals import Resampling
 from medmtl.evaluation.run_comparison import compare_arms
-from medmtl.evaluation.subgroups import SummarySettings
 from medmtl.run_folder import SEGMENTATION_COLUMNS
 
 from .cohorts import lesion_table, predictions
 
 NO_MASKS = pd.DataFrame(columns=SEGMENTATION_COLUMNS)
 QUICK = Resampling(samples=300, seed=1)
-
-
-def settings(resampling=QUICK):
-    return SummarySettings(
-        resampling=resampling,
-        subgroups={},
-        lesions=pd.DataFrame(),
-        baselines=frozenset(),
-        reference_arm=None,
-        thresholds=pd.DataFrame(),
-    )
 
 
 def classes(*, patients=80, most_lesions=3, noise=(0.3, 1.5)):
@@ -66,12 +54,12 @@ def empty_classes():
 
 def compare_masks(first, second):
     none = empty_classes()
-    return compare_arms((none, first), (none, second), settings())
+    return compare_arms((none, first), (none, second), QUICK)
 
 
 def test_auc_difference_is_that_of_scikit_learn_fold_by_fold():
     first, second = classes()
-    (found,) = compare_arms((first, NO_MASKS), (second, NO_MASKS), settings()).classes
+    (found,) = compare_arms((first, NO_MASKS), (second, NO_MASKS), QUICK).classes
     by_fold = [
         roc_auc_score(a["target"], a["prediction"]) - roc_auc_score(b["target"], b["prediction"])
         for (_, a), (_, b) in zip(first.groupby("fold"), second.groupby("fold"), strict=True)
@@ -88,14 +76,14 @@ def test_auc_difference_is_that_of_scikit_learn_fold_by_fold():
 
 def test_delong_is_added_where_each_patient_has_one_lesion():
     first, second = classes(most_lesions=1)
-    (found,) = compare_arms((first, NO_MASKS), (second, NO_MASKS), settings()).classes
+    (found,) = compare_arms((first, NO_MASKS), (second, NO_MASKS), QUICK).classes
     _, expected = Delong_test(first["target"], first["prediction"], second["prediction"])[:2]
     assert found.delong["p_value"] == pytest.approx(expected, rel=1e-6)
 
 
 def test_swapping_the_arms_turns_the_verdict():
     first, second = classes()
-    (found,) = compare_arms((second, NO_MASKS), (first, NO_MASKS), settings()).classes
+    (found,) = compare_arms((second, NO_MASKS), (first, NO_MASKS), QUICK).classes
     assert found.verdict.word == "hurt"
     assert found.main.estimate < 0
 
@@ -165,6 +153,6 @@ def test_too_few_patients_have_no_p_value():
 def test_other_lesions_and_no_common_task_are_refused():
     first, second = classes()
     with pytest.raises(EvaluationError, match="in one arm only"):
-        compare_arms((first.iloc[3:], NO_MASKS), (second, NO_MASKS), settings())
+        compare_arms((first.iloc[3:], NO_MASKS), (second, NO_MASKS), QUICK)
     with pytest.raises(EvaluationError, match="no task in common"):
-        compare_arms((first, NO_MASKS), (second.assign(task="density"), NO_MASKS), settings())
+        compare_arms((first, NO_MASKS), (second.assign(task="density"), NO_MASKS), QUICK)

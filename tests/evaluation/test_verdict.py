@@ -7,7 +7,7 @@ from medmtl.evaluation.run_comparison import compare_arms
 from medmtl.evaluation.verdict import judge
 
 from .cohorts import lesion_table, predictions
-from .test_run_comparison import NO_MASKS, settings
+from .test_run_comparison import NO_MASKS
 
 
 def interval(estimate, low, high, n=100):
@@ -53,6 +53,6 @@ def test_of_arms_that_do_not_differ_3_to_7_percent_are_called_different(patients
         lesions = lesion_table(patients=patients, most_lesions=most_lesions, seed=number)
         rows = predictions(lesions, noise={"one": 1.0, "other": 1.0}, seed=5000 + number)
         arms = [(rows[rows["arm"] == arm], NO_MASKS) for arm in ("one", "other")]
-        found = compare_arms(*arms, settings(Resampling(samples=400, seed=number)))
+        found = compare_arms(*arms, Resampling(samples=400, seed=number))
         called += found.classes[0].verdict.word != "cannot tell"
     assert 30 <= called <= 70
