@@ -107,7 +107,6 @@ class OrganSegmenter:
             keep_largest_pieces(labels.numpy())
         return as_stored(labels.numpy(), grid.affine)
 
-    @torch.no_grad()
     def _each_logits(
         self, case: CachedCase
     ) -> Iterator[Float[Tensor, "structures depth height width"]]:
@@ -122,6 +121,7 @@ class OrganSegmenter:
                 found = (found + swapped[self.task.mirrored]) / 2
             yield found
 
+    @torch.no_grad()
     def _slide(
         self, model: MultiTaskModel, image: Float[Tensor, "1 1 depth height width"]
     ) -> Float[Tensor, "structures depth height width"]:
