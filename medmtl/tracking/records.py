@@ -1,7 +1,7 @@
 """What there is to say of a run: parameters, metrics and files, read from its folder."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +17,7 @@ Kind = Literal["auc", "dice"]
 TABLES = ("plan.csv", "folds.csv", "contents.csv", "provenance.json")
 OF_FINISHED = ("summary.json", "out_of_fold.csv", "segmentation.csv")
 LONGEST_PARAMETER = 500
+TEST = "test_"
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,10 @@ class RunReader:
         self._finished = {cell_id: cell for cell_id, cell in cells.items() if cell.finished}
         finished = self.run.summary.is_file() and len(self._finished) == len(plan)
         return RunRecord(
-            points=list(_summary_points(read_json(self.run.summary))) if finished else [],
+            points=[
+                *_fold_points(plan, self._finished),
+                *(_summary_points(read_json(self.run.summary)) if finished else ()),
+            ],
             parameters=dict(_flatten(yaml.safe_load(self.config_text))),
             finished=finished,
             cells=cells,
@@ -137,14 +141,23 @@ def _test_points(cell: CellFolder) -> Iterator[Point]:
         auc = roc_auc(rows["target"].to_numpy(float), rows["prediction"].to_numpy(float))
         alone = known.loc[known["task"] == task, "output"].nunique() == 1
         if math.isfinite(auc):
-            yield Point(f"test_auc_{task!s}" if alone else f"test_auc_{task!s}.{output!s}", auc)
+            yield Point(f"{TEST}auc_{task!s}" if alone else f"{TEST}auc_{task!s}.{output!s}", auc)
     masks = pd.read_csv(cell.segmentation)
     for task, rows in masks[masks["dice"].notna()].groupby("task"):
         each = rows.groupby("structure")["dice"].mean()
-        yield Point(f"test_dice_{task!s}", float(each.mean()))
+        yield Point(f"{TEST}dice_{task!s}", float(each.mean()))
         if len(each) > 1:
             for structure, mean in each.items():
-                yield Point(f"test_dice_{task!s}.{structure!s}", float(mean))
+                yield Point(f"{TEST}dice_{task!s}.{structure!s}", float(mean))
+
+
+def _fold_points(plan: Sequence[Cell], finished: Mapping[str, Record]) -> Iterator[Point]:
+    """The folds' own AUC and Dice once more, with the fold as the step: a chart of the arms."""
+    for cell in plan:
+        for point in finished[cell.cell_id].points if cell.cell_id in finished else ():
+            if cell.repeat == 0 and point.key.startswith(TEST) and "." not in point.key:
+                key = f"fold_{point.key.removeprefix(TEST)}.{cell.arm}"
+                yield Point(key, point.value, cell.fold)
 
 
 def _summary_points(summary: Mapping[str, Any]) -> Iterator[Point]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:  # seconds to import
 
 SQLITE = "sqlite:///"
 SERVED = "mlflow-artifacts:/"  # MLflow's scheme for what its server hands out
+# MLflow's pages then open on runs and charts, not on language models.
+OUR_KIND = {"mlflow.experimentKind": "custom_model_development"}
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
@@ -152,7 +154,8 @@ def _experiment(client: "MlflowClient", uri: str, name: str) -> str:
     if found is None:
         location = SERVED + name if _database(uri) is not None else None
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            made = client.create_experiment(name, artifact_location=location, tags=OUR_KIND)
+            return str(made)
         except MlflowException:  # another process was first
             found = client.get_experiment_by_name(name)
             if found is None:

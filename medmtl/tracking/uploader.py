@@ -1,6 +1,7 @@
 """Uploads what a store lacks of a run: each value once, however often it is called."""
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ if TYPE_CHECKING:
 
 BATCH = 500  # a request may hold 1000 metrics, and 100 parameters
 PARAMETERS = 100
-OF_RUN, OF_CELL, COMPLETE, DIGEST = (
-    "medmtl.run", "medmtl.cell", "medmtl.complete", "medmtl.digest.",
+DIGITS = 16  # of a digest
+OF_RUN, OF_CELL, COMPLETE, FILES = (
+    "medmtl.run", "medmtl.cell", "medmtl.complete", "medmtl.files",
 )  # fmt: skip
 State = Literal["RUNNING", "FINISHED", "KILLED"]
 Some = TypeVar("Some")
@@ -199,13 +201,14 @@ class Uploader:
         known.status = status
 
     def _upload_files(self, parent: _Known, record: RunRecord) -> None:
+        uploaded: dict[str, str] = json.loads(parent.tags.get(FILES, "{}"))
         for name, source in record.files.items():
             content = source.read_bytes() if isinstance(source, Path) else source.encode()
-            digest = {DIGEST + name: hashlib.sha256(content).hexdigest()}
-            if parent.tags.items() >= digest.items():
-                continue
-            self.store.upload(parent.run_id, parent.artifact_uri, name, source)
-            self._set_tags(parent, digest)
+            digest = hashlib.sha256(content).hexdigest()[:DIGITS]
+            if uploaded.get(name) != digest:
+                self.store.upload(parent.run_id, parent.artifact_uri, name, source)
+                uploaded[name] = digest
+        self._set_tags(parent, {FILES: json.dumps(uploaded)})
 
 
 def _digest_of(record: Record) -> str:

@@ -54,11 +54,14 @@ def test_a_run_is_finished_only_with_all_its_cells_and_its_summary(tmp_path):
     assert whole.finished
     assert values(whole)["auc_malignancy.together.low", 0] == 0.7
     assert values(whole)["dice_organs.alone", 0] == 0.8
+    assert values(whole)["fold_dice_organs.alone", 1] == pytest.approx(0.7)
+    assert ("fold_auc_malignancy.together", 0) in values(whole)
     assert "report/index.html" in whole.files
     run.cell("alone_r0_f1").done.unlink()
     fresh = reader_of(run).read()
     assert not fresh.finished
-    assert fresh.points == []
+    assert {point.key.split("_")[0] for point in fresh.points} == {"fold"}
+    assert ("fold_dice_organs.alone", 1) not in values(fresh)
     assert "summary.json" not in fresh.files and "report/index.html" not in fresh.files
 
 
