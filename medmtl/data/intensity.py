@@ -42,6 +42,8 @@ class IntensityAugmentation:
         self, image_hu: Image, inside: Bool[Tensor, "batch 1 d h w"], generator: Generator
     ) -> Image:
         """Disturbs the voxels of the file; what lies beyond it stays as it is."""
+        if self.noise_hu == 0 and self.offset_hu == 0:
+            return image_hu
         each = (len(image_hu), 1, 1, 1, 1)
         level = torch.rand(each, generator=generator) * self.noise_hu
         offset = (torch.rand(each, generator=generator) * 2 - 1) * self.offset_hu

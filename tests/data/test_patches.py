@@ -234,3 +234,28 @@ def test_padding_only_shows_exactly_where_the_scan_ends(tmp_path: Path) -> None:
     batch = cut(data, [0, 0])
     assert len(batch.image.unique()) == 2
     assert torch.equal(batch.image == -1, ~batch.inside)
+
+
+@pytest.mark.parametrize("signs", [(1.0, 1.0, 1.0), (1.0, -1.0, 1.0), (-1.0, 1.0, -1.0)])
+@pytest.mark.parametrize("corner", [(-2, 1, 4), (3, 0, 0), (9, 12, 13)])
+def test_a_slice_of_an_upright_patch_is_what_interpolation_gives(
+    tmp_path: Path, signs, corner
+) -> None:
+    data = organ_dataset(tmp_path, [noisy_scan((12, 15, 16))], size=(5, 8, 8))
+    centre = np.array(corner) + (np.array((5, 8, 8)) - 1) / 2
+    upright = torch.diag(torch.tensor(signs))
+    slightly_turned = upright.clone()
+    slightly_turned[0, 1] = 1e-7
+    image, labels = data._cut(0, centre, upright)
+    expected_image, expected_labels = data._cut(0, centre, slightly_turned)
+    assert image == pytest.approx(expected_image, abs=0.05)
+    assert torch.equal(labels, expected_labels)
+
+
+def test_an_upright_patch_lies_within_half_a_voxel_of_where_it_should(tmp_path: Path) -> None:
+    index = np.indices((20, 20, 20))[0].astype(np.int16)
+    scan = OrganScan(hu=index * 50, labels=np.full(index.shape, VALUES["heart"]))
+    data = organ_dataset(tmp_path, [scan], size=(4, 8, 8))
+    for depth in (7.0, 7.3, 7.5, 7.9):
+        image, _ = data._cut(0, np.array([depth, 9.5, 9.5]), torch.eye(3))
+        assert abs((image / 50)[0, :, 0, 0].mean().item() - depth) <= 0.5
