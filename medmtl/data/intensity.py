@@ -23,7 +23,7 @@ class IntensityWindow:
     def scale(self, image_hu: Image) -> Image:
         """Scales a batch."""
         clipped = image_hu.clamp(self.low_hu, self.high_hu)
-        return (clipped - self.low_hu) * (2 / (self.high_hu - self.low_hu)) - 1
+        return clipped.sub_(self.low_hu).mul_(2 / (self.high_hu - self.low_hu)).sub_(1)
 
 
 @dataclass(frozen=True, kw_only=True)

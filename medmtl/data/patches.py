@@ -107,9 +107,11 @@ class ScanDataset:
         mirrored: Bool[Tensor, " batch"],
     ) -> tuple[Bool[Tensor, "batch structures d h w"], Bool[Tensor, "batch structures"]]:
         """A mirrored patient's left parotid is on the right: paired structures change places."""
-        values = torch.tensor([self._values(task, int(row)) for row in rows])
+        values = torch.tensor([self._values(task, int(row)) for row in rows], dtype=labels.dtype)
         targets = labels == values[:, :, None, None, None]
         observed = values != NOT_DRAWN
+        if not mirrored.any():
+            return targets, observed
         swapped = torch.tensor(task.mirrored)
         return (
             torch.where(mirrored[:, None, None, None, None], targets[:, swapped], targets),
@@ -178,7 +180,7 @@ class ScanDataset:
         image = _sample(image, grid, "bilinear")
         return (
             torch.where(inside, image, float(NO_HU)),
-            torch.where(inside, _sample(labels, grid, "nearest").long(), -1),
+            torch.where(inside, _sample(labels, grid, "nearest").short(), -1),
         )
 
 
@@ -193,13 +195,13 @@ def _cut_upright(
     low, high = np.maximum(first, 0), np.minimum(first + size, case.shape)
     block = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
     beyond = [(a - f, f + n - b) for a, b, f, n in zip(low, high, first, size, strict=True)]
-    image = np.pad(case.read_image(block), beyond, constant_values=NO_HU)
-    labels = np.pad(case.read_organs(block).astype(np.int16), beyond, constant_values=-1)
-    mirrored = [axis + 1 for axis in range(3) if matrix[axis, axis] < 0]
-    return (
-        torch.as_tensor(image).float()[None].flip(mirrored),
-        torch.as_tensor(labels).long()[None].flip(mirrored),
-    )
+    image, labels = case.read_image(block), case.read_organs(block).astype(np.int16)
+    if tuple(high - low) != size:
+        image = np.pad(image, beyond, constant_values=NO_HU)
+        labels = np.pad(labels, beyond, constant_values=-1)
+    mirrored = tuple(axis for axis in range(3) if matrix[axis, axis] < 0)
+    image, labels = (np.flip(each, mirrored) if mirrored else each for each in (image, labels))
+    return torch.as_tensor(image.astype(np.float32))[None], torch.as_tensor(labels.copy())[None]
 
 
 def _sample(
