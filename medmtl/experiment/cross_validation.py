@@ -18,7 +18,7 @@ from medmtl.evaluation.summary import summarize
 from medmtl.evaluation.tables import with_train_size
 from medmtl.experiment.baselines import Cohort, Scores, baseline_rows, lesion_table
 from medmtl.experiment.display import make_display
-from medmtl.experiment.engines.local import run_cells
+from medmtl.experiment.engines.local import make_nursery, run_cells
 from medmtl.experiment.gather import gather
 from medmtl.experiment.plan import Cell, freeze_plan
 from medmtl.experiment.provenance import describe_provenance
@@ -70,15 +70,17 @@ class CrossValidation:
 
     def run_all(self) -> None:
         """Does everything that is not done yet; killed at any moment, the next call goes on."""
+        nursery = make_nursery(CELL_MODULES, self.threads_per_worker)
+        if any(not self.run.cell(cell.cell_id).done.is_file() for cell in self.plan):
+            nursery.warm_up()  # the libraries are imported while we look at the images
         freeze_plan(self.run, self.plan, self.config_text, self.folds, self.binding)
         self._prepare()
         run_cells(
             [cell.cell_id for cell in self.plan],
             run=self.run,
             command=self._cell_command,
-            preload=CELL_MODULES,
+            nursery=nursery,
             workers=self.workers,
-            threads_per_worker=self.threads_per_worker,
             retries=self.retries,
             progress=make_display(),
         )

@@ -31,14 +31,23 @@ KEEP_BYTES = 2**30
 LAST_LINES = 20
 
 
+def make_nursery(preload: Sequence[str], threads_per_worker: int) -> Nursery:
+    """Makes what cells are forked from.
+
+    Args:
+        preload: Modules that every cell needs; imported once.
+        threads_per_worker: Threads of each cell.
+    """
+    return Nursery(preload=preload, environment=cell_environment(threads_per_worker))
+
+
 def run_cells(
     cells: Sequence[str],
     *,
     run: RunFolder,
     command: Callable[[str], list[str]],
-    preload: Sequence[str],
+    nursery: Nursery,
     workers: int,
-    threads_per_worker: int,
     retries: int,
     progress: Display,
 ) -> None:
@@ -50,9 +59,8 @@ def run_cells(
         command: Makes the command that runs one cell: what stands behind `python`. It writes the
             cell's `done` file last, ends with its parent process, and exits with 2 on a fault of
             the user's, printed after a line `FAULT_LINE`.
-        preload: Modules that every cell needs; imported once.
+        nursery: What cells are forked from.
         workers: How many cells run at a time.
-        threads_per_worker: Threads of each.
         retries: How often a cell that died is started again.
         progress: Tells whoever watches.
 
@@ -62,7 +70,6 @@ def run_cells(
             another process: all other cells are finished first.
         KeyboardInterrupt: Ctrl-C. The running cells are stopped.
     """
-    nursery = Nursery(preload=preload, environment=_environment(threads_per_worker))
     crew = _Crew(run=run, command=command, nursery=nursery, progress=progress)
     unfinished = [cell_id for cell_id in cells if not run.cell(cell_id).done.exists()]
     progress.begin({cell_id: _part_done(run, cell_id) for cell_id in cells})
@@ -202,7 +209,8 @@ class _Crew:
         return False
 
 
-def _environment(threads: int) -> dict[str, str]:
+def cell_environment(threads: int) -> dict[str, str]:
+    """The environment that cells run in."""
     names = [THREADS, "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"]
     return {
         # glibc gives large blocks back at every free and gets them anew at every step, which

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from types import ModuleType
 
@@ -31,6 +32,14 @@ class Nursery:
     preload: Sequence[str]
     environment: Mapping[str, str]
 
+    def warm_up(self) -> ForkServerContext:
+        """Starts the server, if it does not run yet; it imports while we do other things."""
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(list(self.preload))
+        with _without_main(), _environment(self.environment):
+            forkserver.ensure_running()
+        return context
+
     def start(self, command: Sequence[str], log: Path) -> ForkServerProcess:
         """Starts a command in a session of its own, whose id is the process's.
 
@@ -38,8 +47,7 @@ class Nursery:
             command: What would stand behind `python`: a script or `-m module`, and arguments.
             log: Gets all that it prints, at the end.
         """
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(list(self.preload))
+        context = self.warm_up()
         process = context.Process(target=_run, args=(list(command), log, dict(self.environment)))
         with _without_main(), _environment(self.environment):
             process.start()

@@ -1,0 +1,1 @@
+"""This project beside its peers, doing the same work in the same run: `make bench`."""

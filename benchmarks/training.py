@@ -1,0 +1,151 @@
+"""An epoch of the LIDC job: malignancy and outline of nodules, in one network, on one core.
+
+The peer is written as MONAI's tutorials write it: CacheDataset, dictionary transforms, DataLoader,
+a MONAI UNet, to which a class head is added; as it is, and under autocast to bf16. Everyone sees
+the same nodules in batches of the same size, turns, scales, flips and disturbs them alike, and
+has everything in its cache when the clock starts.
+"""
+
+import json
+import sys
+import time
+from itertools import pairwise
+from typing import Any
+
+from benchmarks.contest import OURS, ROOT, Bar, Contest
+
+DATA = ROOT.parent / "shared" / "data" / "lidc_nodules"
+FOLDER = ROOT / "runs" / "bench"
+RUN, CELL = FOLDER / "lidc-training", "joint_r0_f0"
+EPOCHS, BATCH = 4, 16
+SPACING_MM, WINDOW = (0.6, 0.6, 1.0), (48, 48, 8)
+
+CONTEST = Contest(
+    name="training",
+    title="Training on lung nodules",
+    work=(
+        "one epoch over the training nodules of fold 0 of the LIDC job: malignancy and outline, "
+        "batches of 16, one core; the median of the epochs after the first"
+    ),
+    contestants={
+        OURS: "configs/lidc.yaml, arm joint (bf16)",
+        "monai": "MONAI as in its tutorials, fp32",
+        "monai-bf16": "the same under autocast to bf16",
+    },
+    measures={"epoch_s": ("s", False), "lesions_per_s": ("lesions/s", True)},
+    bars=[
+        Bar(measure="lesions_per_s", peer="monai", factor=4.0),
+        Bar(measure="lesions_per_s", peer="monai-bf16", factor=4.0),
+    ],
+    rounds=3,
+)
+
+
+def prepare() -> dict[str, str]:
+    """Imports the nodules, freezes the split, and fills our cache."""
+    from medmtl.build.experiment import build_cross_validation
+    from medmtl.config_file import load_config
+    from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
+    from medmtl.experiment.plan import freeze_plan
+
+    settings = [f"name={RUN.name}", f"output={FOLDER}", f"manifest={FOLDER / 'lidc-manifest'}"]
+    schedule = {"epochs": EPOCHS, "evaluate_every": EPOCHS, "select_epoch": "last"}
+    settings += [f"training.{key}={value}" for key, value in schedule.items()]
+    config = load_config(ROOT / "configs" / "lidc.yaml", settings)
+    import_lidc_nodules(DATA, config.manifest[0])
+    experiment = build_cross_validation(config)
+    freeze_plan(
+        experiment.run,
+        experiment.plan,
+        experiment.config_text,
+        experiment.folds,
+        experiment.binding,
+    )
+    return {"nodules": f"{len(_job().parts['train'].lesions)} of 572 are trained on"}
+
+
+def _job() -> Any:
+    from medmtl.build.cell import build_cell
+    from medmtl.run_folder import RunFolder
+
+    return build_cell(RunFolder(RUN), CELL)
+
+
+def _ours() -> list[float]:
+    """When each epoch ended."""
+    from medmtl.training.loop import Trainer
+
+    job = _job()
+    ends = [time.perf_counter()]
+    folder = FOLDER / f"training-{time.time_ns()}"
+    Trainer(
+        model=job.model,
+        data=job.parts["train"],
+        scans={},
+        tasks=job.tasks,
+        losses=job.losses,
+        balance=job.balance,
+        settings=job.settings,
+        evaluate=lambda model: {task.name: 0.0 for task in job.tasks},
+        checkpoint=folder / "checkpoint.pt",
+        fingerprint="bench",
+        on_epoch=lambda epoch: ends.append(time.perf_counter()),
+        save_every_s=60.0,
+    ).train()
+    return ends
+
+
+def _peer(*, bf16: bool) -> list[float]:
+    """When each epoch ended, of a loop as in MONAI's 3D tutorials."""
+    import torch
+    from monai.data import CacheDataset, DataLoader
+    from monai.losses import DiceCELoss
+
+    from benchmarks.tutorial_network import TutorialNetwork, tutorial_transforms
+
+    torch.manual_seed(0)
+    data = CacheDataset(_items(), tutorial_transforms(WINDOW, SPACING_MM), progress=False)
+    loader = DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True)
+    model = TutorialNetwork()
+    outline, label = DiceCELoss(sigmoid=True), torch.nn.BCEWithLogitsLoss()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
+    ends = [time.perf_counter()]
+    for _ in range(EPOCHS):
+        for batch in loader:
+            optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+                mask, malignant = model(batch["image"].as_tensor())
+            loss = outline(mask.float(), batch["mask"].as_tensor().float())
+            loss = loss + label(malignant.float()[:, 0], batch["malignant"].float())
+            loss.backward()
+            optimizer.step()
+        ends.append(time.perf_counter())
+    return ends
+
+
+def _items() -> list[dict[str, Any]]:
+    """The nodules that our cell is trained on."""
+    train = _job().parts["train"]
+    manifest = train.manifest
+    return [
+        {
+            "image": str(manifest.resolve(manifest.scan(lesion.scan_id).image)),
+            "mask": str(manifest.resolve(str(lesion.mask))),
+            "malignant": float(lesion.labels["malignant"] == 1),
+        }
+        for lesion in train.lesions
+    ]
+
+
+def contest(name: str) -> dict[str, float]:
+    """Measures one contestant."""
+    from statistics import median
+
+    ends = _ours() if name == OURS else _peer(bf16=name == "monai-bf16")
+    epochs_s = [after - before for before, after in pairwise(ends[1:])]
+    count = len(_job().parts["train"].lesions)
+    return {"epoch_s": median(epochs_s), "lesions_per_s": count / median(epochs_s)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(contest(sys.argv[1])))
