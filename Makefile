@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export OMP_NUM_THREADS := 1
 
-.PHONY: bench demo setup test test-slow lint clean
+.PHONY: bench demo docs setup test test-slow lint clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,11 @@ test: setup
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow
+
+docs: setup
+	$(BIN)/medmtl config reference > docs/reference.md.part
+	mv docs/reference.md.part docs/reference.md
+	$(BIN)/mkdocs build --strict
 
 bench: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from typer._click.exceptions import ClickException  # typer's own copy; it has no public name
 
+from medmtl.cli_config import configuration
 from medmtl.cli_data import importing, manifests, phantom
 from medmtl.errors import MedmtlError
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(importing, name="import")
 app.add_typer(manifests, name="manifest")
+app.add_typer(configuration, name="config")
 app.command()(phantom)
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, laid on top of the file.")]

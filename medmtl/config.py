@@ -42,13 +42,15 @@ def _as_list(value: Any) -> Any:
 class Config(Knobs):
     """An experiment: which data, which network, which arms, judged how."""
 
-    name: str
+    name: str = Field(description="names the run's folder; small letters, digits, '-', '_'")
     question: str = Field("", description="what this experiment asks; stands in the report")
     manifest: Annotated[list[Path], BeforeValidator(_as_list)] = Field(
         min_length=1, description="one, or several collections that are trained on together"
     )
     output: Path = Field(Path("runs"), description="the run is written to output/name")
-    seed: int = Field(0, ge=0, le=2**31 - 1)
+    seed: int = Field(
+        0, ge=0, le=2**31 - 1, description="folds, first weights and random changes follow from it"
+    )
     spacing_mm: SizeMm = Field(
         (1.0, 1.0, 1.0), description="scans are resampled to it for windows around lesions"
     )
@@ -56,12 +58,17 @@ class Config(Knobs):
     windows: dict[str, Window] = Field(default_factory=dict, description="around lesions")
     patches: dict[str, Patch] = Field(default_factory=dict, description="of whole scans")
     encoder: Encoder = LeanResidual()
-    heads: dict[str, Head] = Field(min_length=1)
-    arms: dict[str, Arm] = Field(default_factory=dict)
+    heads: dict[str, Head] = Field(min_length=1, description="what is learnt: a head a task")
+    arms: dict[str, Arm] = Field(
+        default_factory=dict,
+        description="what is trained and compared; default: one arm, all-heads, of all heads",
+    )
     augmentation: Augmentation = Augmentation()
     training: Training = Training()
     folds: Folds = Folds()
-    baselines: dict[str, Baseline] = Field(default_factory=dict)
+    baselines: dict[str, Baseline] = Field(
+        default_factory=dict, description="scores without a network, judged like an arm's"
+    )
     inference: Inference = Inference()
     evaluation: Evaluation = Evaluation()
     engine: Engine = Engine()

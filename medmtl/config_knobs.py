@@ -72,8 +72,8 @@ class Window(Knobs):
 class Intensity(Knobs):
     """Which HU a network sees. Default: from air to above soft tissue and contrast."""
 
-    low_hu: float = Field(-1000.0, ge=-1024, le=3000)
-    high_hu: float = Field(400.0, ge=-1000, le=4000)
+    low_hu: float = Field(-1000.0, ge=-1024, le=3000, description="all below looks like this")
+    high_hu: float = Field(400.0, ge=-1000, le=4000, description="all above looks like this")
 
     @model_validator(mode="after")
     def _ordered(self) -> "Intensity":
@@ -85,16 +85,18 @@ class Intensity(Knobs):
 class Augmentation(Knobs):
     """Random changes while training, in mm, degrees and HU, one `grid_sample` a batch.
 
-    `None` of them changes what side of the body a lesion is on, except the flips: switch
+    None of them changes what side of the body a lesion is on, except the flips: switch
     flip_width off for tasks that know left from right.
     """
 
     rotation_degrees: float = Field(180.0, ge=0, le=180, description="about the long body axis")
     tilt_degrees: float = Field(0.0, ge=0, le=45, description="about the other two axes")
-    scaling: float = Field(0.15, ge=0, le=0.5, description="log of the largest enlargement")
-    flip_depth: bool = True
-    flip_height: bool = True
-    flip_width: bool = True
+    scaling: float = Field(
+        0.15, ge=0, le=0.5, description="natural logarithm of the largest enlargement"
+    )
+    flip_depth: bool = Field(True, description="mirror head to foot in half of the cases")
+    flip_height: bool = Field(True, description="mirror front to back in half of the cases")
+    flip_width: bool = Field(True, description="mirror left to right in half of the cases")
     shift_mm: float = Field(1.0, ge=0, le=50, description="beside a window's own jitter_mm")
     noise_hu: float = Field(20.0, ge=0, le=200, description="largest standard deviation")
     offset_hu: float = Field(30.0, ge=0, le=200, description="largest shift of all voxels")
@@ -105,8 +107,8 @@ class PatchAugmentation(Augmentation):
 
     rotation_degrees: float = Field(12.0, ge=0, le=180, description="about the long body axis")
     tilt_degrees: float = Field(8.0, ge=0, le=45, description="about the other two axes")
-    flip_depth: bool = False
-    flip_height: bool = False
+    flip_depth: bool = Field(False, description="mirror head to foot in half of the cases")
+    flip_height: bool = Field(False, description="mirror front to back in half of the cases")
     shift_mm: float = Field(0.0, ge=0, le=50, description="beside where the patch is drawn")
 
 
@@ -119,10 +121,12 @@ class Patch(Knobs):
         4, ge=2, le=1024, description="patches a step, beside training.batch_size lesions"
     )
     organ_share: Fraction = Field(
-        0.8, description="of patches aimed at a drawn organ, each organ equally often"
+        0.8, description="share of patches aimed at a drawn organ, each organ equally often"
     )
     intensity: Intensity | None = Field(None, description="default: the experiment's")
-    augmentation: PatchAugmentation = PatchAugmentation()
+    augmentation: PatchAugmentation = Field(
+        PatchAugmentation(), description="random changes while training"
+    )
 
 
 class LeanResidual(Knobs):
@@ -142,11 +146,15 @@ class MonaiSegResNet(Knobs):
     """MONAI's SegResNet encoder (Myronenko 2018), anisotropic strides as our own."""
 
     kind: Literal["monai_segresnet"]
-    init_filters: int = Field(16, ge=8, le=128, multiple_of=8)
-    blocks_down: list[Annotated[int, Field(ge=1, le=8)]] = Field(
-        [1, 2, 2, 4], min_length=2, max_length=6
+    init_filters: int = Field(
+        16, ge=8, le=128, multiple_of=8, description="channels of the first level, then doubled"
     )
-    norm: Literal["batch", "instance"] = "batch"
+    blocks_down: list[Annotated[int, Field(ge=1, le=8)]] = Field(
+        [1, 2, 2, 4], min_length=2, max_length=6, description="residual blocks of each level"
+    )
+    norm: Literal["batch", "instance"] = Field(
+        "batch", description="normalise over the batch, or within each case"
+    )
 
 
 Encoder = Annotated[LeanResidual | MonaiSegResNet, Field(discriminator="kind")]
@@ -156,14 +164,16 @@ class CrossEntropy(Knobs):
     """Plain cross-entropy."""
 
     kind: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
+    label_smoothing: float = Field(
+        0.0, ge=0, lt=0.5, description="share of each target that is spread over all classes"
+    )
 
 
 class Focal(Knobs):
     """Focal loss (Lin 2017): easy cases weigh less."""
 
     kind: Literal["focal"]
-    gamma: float = Field(2.0, ge=0, le=10)
+    gamma: float = Field(2.0, ge=0, le=10, description="0: easy cases weigh as much as others")
 
 
 class Classification(Knobs):
@@ -171,9 +181,11 @@ class Classification(Knobs):
 
     kind: Literal["classification"]
     label: str = Field(description="column of lesions.csv, declared in the data card")
-    window: str
+    window: str = Field(description="name of the window that it looks at")
     weight: float = Field(1.0, gt=0, le=1000, description="of its loss in the sum")
-    loss: CrossEntropy | Focal = Field(CrossEntropy(), discriminator="kind")
+    loss: CrossEntropy | Focal = Field(
+        CrossEntropy(), discriminator="kind", description="what training makes small"
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="before the last layer")
 
 
@@ -182,7 +194,7 @@ class Segmentation(Knobs):
 
     kind: Literal["segmentation"]
     structure: str = Field(description="the data card's lesion_structure")
-    window: str
+    window: str = Field(description="name of the window that it looks at")
     weight: float = Field(1.0, gt=0, le=1000, description="of its loss in the sum")
 
 
@@ -193,7 +205,7 @@ class Organs(Knobs):
     structures: list[str] = Field(
         default_factory=list, description="of the data card; default: all of them"
     )
-    patch: str
+    patch: str = Field(description="name of the patch that it looks at")
     weight: float = Field(1.0, gt=0, le=1000, description="of its loss in the sum")
     foreground_weight: float = Field(
         10.0, ge=1, le=1000, description="of an organ's voxels in the cross-entropy; they are few"
@@ -209,13 +221,13 @@ Head = Annotated[Classification | Segmentation | Organs, Field(discriminator="ki
 class Arm(Knobs):
     """One thing to be trained and compared: some of the heads, on some input."""
 
-    heads: list[str] = Field(min_length=1)
+    heads: list[str] = Field(min_length=1, description="names of heads, trained in one network")
     input: Literal["image", "padding_only", "stored_only"] = Field(
         "image",
         description="controls see one HU inside the file (padding_only), or where voxels were "
         "stored (stored_only: -1024 HU, as around a body or an organ cut out, was not)",
     )
-    title: str = ""
+    title: str = Field("", description="what the report calls it; default: its name")
     caution: str = Field("", description="printed beside every number of this arm")
     set: dict[str, Any] = Field(
         default_factory=dict, description="departures of this arm, such as training.epochs: 60"
@@ -230,7 +242,7 @@ class Training(Knobs):
     )
     batch_size: int = Field(32, ge=2, le=4096, description="lesions a step")
     learning_rate: float = Field(2e-3, gt=0, le=1, description="AdamW's, at the end of warm-up")
-    weight_decay: float = Field(0.05, ge=0, le=1)
+    weight_decay: float = Field(0.05, ge=0, le=1, description="AdamW's")
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of all steps; then a cosine")
     gradient_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
     precision: Literal["bf16", "fp32"] = Field(
@@ -248,7 +260,7 @@ class Training(Knobs):
 class Folds(Knobs):
     """Who is tested where. Patients are never split."""
 
-    count: int = Field(5, ge=2, le=100)
+    count: int = Field(5, ge=2, le=100, description="how many; a table has its own number")
     stratify_by: str | None = Field(None, description="a label; default: the first head's")
     inner_fraction: float = Field(
         0.2, gt=0, lt=0.6, description="of the training patients; chooses epoch and temperature"
@@ -260,36 +272,38 @@ class LesionColumn(Knobs):
     """A column of lesions.csv used as it is, such as the diameter."""
 
     kind: Literal["lesion_column"]
-    task: str
-    column: str
-    title: str = ""
+    task: str = Field(description="name of the classification head that it is compared with")
+    column: str = Field(description="diameter_mm, a measurement or a label of the data card")
+    title: str = Field("", description="what the report calls it; default: its name")
 
 
 class LogisticColumns(Knobs):
     """Logistic regression on columns of lesions.csv, fitted on the training patients."""
 
     kind: Literal["logistic"]
-    task: str
-    columns: list[str] = Field(min_length=1)
-    title: str = ""
+    task: str = Field(description="name of the classification head that it is compared with")
+    columns: list[str] = Field(
+        min_length=1, description="diameter_mm, measurements or labels of the data card"
+    )
+    title: str = Field("", description="what the report calls it; default: its name")
 
 
 class PredictedVolume(Knobs):
     """The volume that an arm's segmentation head found, used as a score."""
 
     kind: Literal["predicted_volume"]
-    task: str
-    arm: str
-    title: str = ""
+    task: str = Field(description="name of the classification head that it is compared with")
+    arm: str = Field(description="name of an arm with a segmentation head")
+    title: str = Field("", description="what the report calls it; default: its name")
 
 
 class PredictionTable(Knobs):
     """Somebody else's predictions: a CSV with lesion_id and prediction."""
 
     kind: Literal["table"]
-    task: str
-    path: Path
-    title: str = ""
+    task: str = Field(description="name of the classification head that it is compared with")
+    path: Path = Field(description="CSV: lesion_id, prediction (higher: rather the last class)")
+    title: str = Field("", description="what the report calls it; default: its name")
 
 
 Baseline = Annotated[
@@ -301,10 +315,12 @@ Baseline = Annotated[
 class Subgroup(Knobs):
     """Lesions for which a number lies in a range; shown apart."""
 
-    column: str
-    at_least: float | None = None
-    at_most: float | None = None
-    title: str = ""
+    column: str = Field(
+        description="diameter_mm, slices_beyond, reference_volume_ml, or one of the data card"
+    )
+    at_least: float | None = Field(None, description="give it, at_most, or both; included")
+    at_most: float | None = Field(None, description="in the unit of the column; included")
+    title: str = Field("", description="what the report calls it; default: its name")
 
 
 class Inference(Knobs):
@@ -324,17 +340,23 @@ class Inference(Knobs):
 class Evaluation(Knobs):
     """How predictions are judged."""
 
-    bootstrap_samples: int = Field(2000, ge=100, le=100_000)
-    nsd_tolerance_mm: Millimetres = 1.0
-    sensitivity: float = Field(0.9, gt=0, lt=1, description="thresholds are set for, inside")
+    bootstrap_samples: int = Field(
+        2000, ge=100, le=100_000, description="resamples of the patients for each interval"
+    )
+    nsd_tolerance_mm: Millimetres = Field(1.0, description="surfaces so far apart still agree")
+    sensitivity: float = Field(
+        0.9, gt=0, lt=1, description="of the thresholds, which are set on the inner split"
+    )
     reference: str | None = Field(None, description="arm or baseline that others are paired with")
-    subgroups: dict[str, Subgroup] = Field(default_factory=dict)
+    subgroups: dict[str, Subgroup] = Field(
+        default_factory=dict, description="lesions that are shown apart as well"
+    )
 
 
 class Tracking(Knobs):
     """Whether and where runs are tracked; MLFLOW_TRACKING_URI says on which server."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="upload to MLflow while the run goes on")
     experiment: str = Field(
         "medmtl", min_length=1, max_length=100, description="MLflow's, that runs are filed under"
     )
@@ -343,14 +365,16 @@ class Tracking(Knobs):
 class Engine(Knobs):
     """Where cells run."""
 
-    kind: Literal["local"] = "local"
-    workers: int = Field(2, ge=1, le=256)
-    threads_per_worker: int = Field(1, ge=1, le=256)
-    retries: int = Field(2, ge=0, le=20)
+    kind: Literal["local"] = Field("local", description="processes on this machine")
+    workers: int = Field(2, ge=1, le=256, description="cells at a time")
+    threads_per_worker: int = Field(1, ge=1, le=256, description="CPU threads of each cell")
+    retries: int = Field(2, ge=0, le=20, description="new starts of a cell that died")
 
 
 class Cache(Knobs):
     """Preprocessed scans on disk, shared by all cells and runs."""
 
-    folder: Path = Path(".medmtl_cache")
+    folder: Path = Field(
+        Path(".medmtl_cache"), description="may be deleted whenever nothing runs; it is made again"
+    )
     max_gb: float = Field(20.0, gt=0, description="the least recently used are removed first")

@@ -37,6 +37,12 @@ COMMANDS = [
     ["manifest", "describe"],
     ["describe"],
     ["phantom"],
+    ["config"],
+    ["config", "schema"],
+    ["config", "reference"],
+    ["compare"],
+    ["track"],
+    ["ui"],
 ]
 
 

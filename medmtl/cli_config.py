@@ -1,0 +1,32 @@
+"""Commands about configurations: what a file may say, for editors and for readers."""
+
+import json
+
+import typer
+
+configuration = typer.Typer(help="What a configuration may say.", no_args_is_help=True)
+
+
+@configuration.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of a configuration file, for editors.
+
+    In Visual Studio Code, with the extension "YAML" of Red Hat: write it to a file,
+
+        medmtl config schema > medmtl.schema.json
+
+    and name that file in the first line of the configuration, seen from its folder:
+
+        # yaml-language-server: $schema=medmtl.schema.json
+    """
+    from medmtl.config_schema import file_schema
+
+    print(json.dumps(file_schema(), indent=2))
+
+
+@configuration.command("reference")
+def reference() -> None:
+    """Print every key with its values, default and meaning, as Markdown."""
+    from medmtl.config_reference import config_reference
+
+    print(config_reference(), end="")
