@@ -61,7 +61,7 @@ def check(manifest: Annotated[Path, typer.Argument(help="Folder of the manifest.
         print(fault)
     if faults:
         raise MedmtlError(f"{read.card.name}: {len(faults)} faults; mend the tables, or exclude")
-    print(f"{_size(read)}: no fault found")
+    print(f"{_size(read)}\nno fault found")
 
 
 @manifests.command("describe")

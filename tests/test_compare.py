@@ -74,3 +74,9 @@ def test_an_unfinished_run_is_refused(small_run, other_run, medmtl):
     assert "no finished run" in answer.err
     answer = medmtl("compare", small_run.run, other_run, "--reference", "joint")
     assert answer.code == 2
+
+
+def test_a_run_is_not_compared_with_itself(small_run, medmtl):
+    answer = medmtl("compare", small_run.run, small_run.run)
+    assert answer.code == 2
+    assert "named twice" in answer.err

@@ -60,6 +60,8 @@ def build_comparisons(paths: Sequence[Path], *, reference: str | None) -> list[N
         LeakageError: A scan has other voxels in each run.
         EvaluationError: The arms are of other lesions, patients, or labels.
     """
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise RunError("a run is named twice; name each once")
     runs = [_read(path) for path in paths]
     if len(runs) == 1:
         return _within(runs[0], reference)

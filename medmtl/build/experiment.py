@@ -199,7 +199,8 @@ def _require_structures(
     config: Config, manifest: Manifest, patients: Set[str], fold: int, part: str
 ) -> None:
     where = f"fold {fold}, {part}"
-    mend = "set fewer folds, another seed, or leave the head out"
+    more = "a larger folds.inner_fraction" if part == "inner" else "fewer folds"
+    mend = f"set {more}, another seed, or leave the head out"
     for task in build_tasks(config, manifest.card):
         if isinstance(task, SegmentationTask):
             lesions = lesions_of(manifest, patients)

@@ -53,14 +53,22 @@ def tracked(config: Config, run: RunFolder) -> Iterator[None]:
     run.path.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "medmtl", "track", str(run.path), "--follow"]
     with run.tracking_log.open("a") as log:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for the run; what is done by then is uploaded
+        )
     try:
         yield
-    finally:
-        _finish(process, run)
+    except BaseException:
+        _finish(process, run, say_where=False)
+        raise
+    _finish(process, run, say_where=True)
 
 
-def _finish(process: subprocess.Popen[bytes], run: RunFolder) -> None:
+def _finish(process: subprocess.Popen[bytes], run: RunFolder, *, say_where: bool) -> None:
     """Closes its input, which tells it that the run has ended, and waits for the last upload."""
     assert process.stdin is not None
     process.stdin.close()
@@ -76,5 +84,5 @@ def _finish(process: subprocess.Popen[bytes], run: RunFolder) -> None:
             f"nothing is lost: medmtl track {run.path}",
             file=sys.stderr,
         )
-    elif run.tracking.is_file():
+    elif say_where and run.tracking.is_file():
         print(f"tracking:    {where} (medmtl ui shows it)")

@@ -10,11 +10,13 @@ from medmtl.evaluation.run_comparison import ArmComparison, ClassDifference, Mas
 from medmtl.reporting.numbers import number, p_value_text, plural
 
 UNITS = {"dice": ("Dice", 3, ""), "hd95_mm": ("HD95", 2, " mm")}
+SURPRISING = 0.05
 HOW_TO_READ = """\
 Differences are first minus reference, in brackets their 95 % interval by patient bootstrap, which
 holds the trained models fixed; of AUC and Dice higher is better, of HD95 lower. The t-test over
 folds (corrected, Nadeau and Bengio) asks whether training again would show it too. P-values of
-masks: Wilcoxon over patients, adjusted by Holm over all structures and both measures."""
+masks: Wilcoxon over patients, adjusted by Holm over all structures and both measures; verdicts go
+by each interval alone."""
 
 
 def comparison_text(first: str, reference: str, comparison: ArmComparison) -> str:
@@ -56,11 +58,19 @@ def comparison_table(named: Sequence[tuple[str, str, ArmComparison]]) -> pd.Data
 def _class_lines(each: ClassDifference) -> Iterator[str]:
     where = "mean of folds" if "within folds" in each.main.method else "pooled"
     yield f"  {each.task}, AUC of {each.output}, {where}, {plural(each.lesions, 'lesion')}"
-    yield f"    {interval_text(each.main)}   {each.verdict}"
+    yield f"    {interval_text(each.main)}   {each.verdict}{_caution(each)}"
     yield f"    pooled {interval_text(each.pooled)}"
     yield f"    t-test over folds {_test_text(each.fold_test)}"
     if each.delong["p_value"] is not None:
         yield f"    DeLong {_test_text(each.delong)}"
+
+
+def _caution(each: ClassDifference) -> str:
+    """Where training again might show nothing, a verdict holds for these trained models only."""
+    p_value = each.fold_test["p_value"]
+    if each.verdict.word == "cannot tell" or (p_value is not None and p_value < SURPRISING):
+        return ""
+    return ", these trained models; trained again: cannot tell"
 
 
 def _test_text(test: Mapping[str, Any]) -> str:

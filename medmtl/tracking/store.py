@@ -123,6 +123,8 @@ def faults(uri: str) -> Iterator[None]:
         yield
     except (MlflowException, RequestException, SQLAlchemyError, OSError) as error:
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
+        if "HTTPConnectionPool" in reason[0]:
+            reason = ["it cannot be reached"]
         short = reason[0].replace(uri, public_name(uri))[:200]
         raise TrackingError(
             f"{public_name(uri)}: MLflow does not answer as it should ({short}); nothing of the "

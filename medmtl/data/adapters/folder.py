@@ -49,7 +49,8 @@ def import_folder(table: Path, out: Path, *, card: Path | None = None) -> Manife
         template = write_template_card(table, rows, further)
         raise ManifestError(
             f"{table.name}: what its labels are must be said: fill in the reference standards "
-            f"in {template.name}, beside the table, and import again with --card {template.name}"
+            f"in {template.name}, beside the table, and import again with "
+            f"--card {table.with_name(template.name)}"
         )
     user_card = read_user_card(card, data_root=table.parent, out=out)
     faults += _check_columns(table.name, rows[0].cells.keys(), further, user_card)

@@ -55,14 +55,24 @@ def read_user_card(path: Path, *, data_root: Path, out: Path) -> UserCard:
     ignored = content.pop(IGNORE, None) or []
     if not isinstance(ignored, list):
         raise ManifestError(f"{path.name}: {IGNORE}: must be a list of columns")
+    _require_reference_standards(content.get("labels"), path)
     root = Path(os.path.relpath(data_root.resolve(), out.resolve())).as_posix()
     card = parse_card({**content, "data_root": root}, file=path.name)
-    unsaid = [name for name, label in card.labels.items() if not label.reference_standard.strip()]
+    return UserCard(card=card, ignored=frozenset(str(column) for column in ignored))
+
+
+def _require_reference_standards(labels: object, path: Path) -> None:
+    if not isinstance(labels, dict):
+        return  # whoever reads the whole card says what is wrong with it
+    unsaid = [
+        str(name)
+        for name, label in labels.items()
+        if isinstance(label, dict) and not str(label.get("reference_standard") or "").strip()
+    ]
     if unsaid:
         raise ManifestError(
             f"{path.name}: labels {', '.join(unsaid)}: say in reference_standard what decided them"
         )
-    return UserCard(card=card, ignored=frozenset(str(column) for column in ignored))
 
 
 def write_template_card(table: Path, rows: Sequence[Row], columns: Iterable[str]) -> Path:
