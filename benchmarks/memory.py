@@ -13,5 +13,6 @@ def resident_mb() -> float:
 
 
 def peak_mb() -> float:
-    """The most that this process ever held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """The most that this process ever held; `ru_maxrss` would begin with its parent's."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
