@@ -32,11 +32,16 @@ class Verdict:
         if self.word != "cannot tell":
             return f"{self.word}, with {self.patients} patients"
         told = f"cannot tell with {self.patients} patients"
+        return f"{told} ({self.outlook})" if self.outlook else told
+
+    @property
+    def outlook(self) -> str:
+        """How many patients would be needed, in words; empty where one can tell."""
         if self.needed is None:
-            return told
+            return ""
         if self.needed > NO_REALISTIC_NUMBER:
-            return f"{told} (nor with {NO_REALISTIC_NUMBER:,}, if the difference is so small)"
-        return f"{told} (about {_round(self.needed):,} would be needed)"
+            return f"nor with {NO_REALISTIC_NUMBER:,}, if the difference is so small"
+        return f"about {_round(self.needed):,} would be needed"
 
 
 def judge(difference: Interval) -> Verdict:

@@ -9,6 +9,8 @@ from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.fold_strip import StripScale, fold_strip, strip_scale
 from medmtl.reporting.numbers import (
     DASH,
+    WOULD_BE_NEEDED,
+    conclusion_entry,
     holds_after_training_again,
     interval_entry,
     number,
@@ -81,6 +83,7 @@ class ClassificationTables:
                 "“Cannot tell”: the interval of the mean of folds holds 0. The bootstrap takes the "
                 "trained models as they are; the t-test (Nadeau and Bengio 2003) asks whether the "
                 "difference would be seen again after training on other patients.",
+                WOULD_BE_NEEDED,
             ],
         )
 
@@ -190,7 +193,7 @@ class ClassificationTables:
         found = self._found("differences", arm, output)
         if output is MEAN:
             pooled = interval_entry(found, signed=True, reason="no lesion has every class")
-            return [NOTHING, Entry(text=reading(found)), pooled, *([NOTHING] * len(tests))]
+            return [NOTHING, conclusion_entry(found), pooled, *([NOTHING] * len(tests))]
         missing = found["not_compared"]
         details = [f"{plural(missing, 'lesion')} not compared"] if missing else []
         return [
@@ -244,12 +247,11 @@ def _fold_entry(output: Mapping[str, Any], scale: StripScale) -> Entry:
 
 def _conclusion_entry(difference: Mapping[str, Any]) -> Entry:
     """What the bootstrap allows to say, and whether the test over folds agrees."""
-    said = reading(difference["mean_of_folds"])
-    tested = difference["corrected_t_test"]["difference"]
-    undecided = said not in ("higher", "lower")
-    if undecided or holds_after_training_again(difference["mean_of_folds"], tested):
-        return Entry(text=said)
-    return Entry(text=said, details=["for these trained", "models; trained", "again: cannot tell"])
+    found, tested = difference["mean_of_folds"], difference["corrected_t_test"]["difference"]
+    undecided = reading(found) not in ("higher", "lower")
+    if undecided or holds_after_training_again(found, tested):
+        return conclusion_entry(found)
+    return conclusion_entry(found, "for these trained", "models; trained", "again: cannot tell")
 
 
 def _lesions_entry(found: Mapping[str, Any]) -> Entry:

@@ -19,7 +19,7 @@ from medmtl.reporting.collection_tables import collection_table, organ_table
 from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.evidence import Evidence, read_evidence
 from medmtl.reporting.figure_section import draw_figures
-from medmtl.reporting.fold_table import fold_table
+from medmtl.reporting.fold_table import fold_table, size_table
 from medmtl.reporting.limitations import limitations
 from medmtl.reporting.provenance_section import cell_table, provenance_items
 from medmtl.reporting.results_section import operating_points, results_by_task
@@ -69,6 +69,7 @@ def _content(evidence: Evidence, description: ExperimentDescription) -> dict[str
         "organs_drawn": organ_table(description),
         "exclusions": exclusion_table(description.manifest),
         "folds": fold_table(evidence, description),
+        "sizes": size_table(evidence, description),
         "checks": checks(evidence),
         "results": results_by_task(evidence, description),
         "figures": draw_figures(evidence, description),

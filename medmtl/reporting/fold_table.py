@@ -1,4 +1,4 @@
-"""How patients were split: a row a fold, with whom it tests and how many trained for that."""
+"""How patients were split: whom each fold tests, and how many the arms were trained on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +11,8 @@ from medmtl.reporting.description import ExperimentDescription
 from medmtl.reporting.evidence import CellFacts, Evidence
 from medmtl.reporting.numbers import DASH, number
 from medmtl.reporting.tables import Entry, Row, RowGroup, Table
+
+PARTS = ("train", "inner", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,16 +31,13 @@ class Tested:
 
 
 def fold_table(evidence: Evidence, description: ExperimentDescription) -> Table:
-    """A row a fold: who is tested in it, and how many trained for that."""
+    """A row a fold: who is tested in it."""
     labels = [(card.name, card.label) for card in label_cards(description)]
     folds = _tested_by_fold(evidence, description)
     rows = [
         Row(
             title=f"Fold {fold}",
-            entries=[
-                *_cohort_entries(tested, description, labels),
-                *_size_entries(evidence.cells, fold, description),
-            ],
+            entries=_cohort_entries(tested, description, labels),
         )
         for fold, tested in folds.items()
     ]
@@ -47,25 +46,15 @@ def fold_table(evidence: Evidence, description: ExperimentDescription) -> Table:
         lesions=[lesion for tested in folds.values() for lesion in tested.lesions],
         scans=[scan for tested in folds.values() for scan in tested.scans],
     )
-    chosen = "epoch, temperature and threshold" if description.classifications else "the epoch"
-    total = [*_cohort_entries(everyone, description, labels), Entry(), Entry(), Entry()]
+    total = _cohort_entries(everyone, description, labels)
     return Table(
-        caption=f"Folds: the patients that each one tests, and how many "
-        f"{' and '.join(_counted(description))} (patients) its models were trained, chosen and "
-        "tested on.",
+        caption="Folds: the patients that each one tests.",
         head="",
-        columns=[*_cohort_columns(description, labels), "Trained on", "Inner split", "Tested on"],
+        columns=_cohort_columns(description, labels),
         groups=[RowGroup(rows=rows), RowGroup(rows=[Row(title="All folds", entries=total)])],
-        remarks=[
-            *(
-                ["Diameter: median (first to third quartile)."]
-                if description.looks_at_lesions
-                else []
-            ),
-            f"Of each fold's training patients, {100 * description.inner_fraction:g} % were set "
-            f"aside as the inner split, which alone chose {chosen}. No tested patient had a part "
-            "in it.",
-        ],
+        remarks=(
+            ["Diameter: median (first to third quartile)."] if description.looks_at_lesions else []
+        ),
         is_sortable=False,
     )
 
@@ -144,17 +133,50 @@ def _diameters(lesions: Sequence[Lesion]) -> Entry:
     return Entry(text=number(middle, 1), details=details)
 
 
-def _size_entries(
-    cells: Sequence[CellFacts], fold: int, description: ExperimentDescription
-) -> list[Entry]:
-    """What the fold's cells were trained, chosen and tested on; each size once."""
-    entries = []
-    for part in ("train", "inner", "test"):
-        texts = []
-        for cell in cells:
-            if cell.fold == fold:
-                counts = " + ".join(str(cell.done[what][part]) for what in _counted(description))
-                texts.append(f"{counts} ({cell.done['patients'][part]})")
-        different = list(dict.fromkeys(texts))
-        entries.append(Entry(text=different[0] if different else "", details=different[1:]))
-    return entries
+def size_table(evidence: Evidence, description: ExperimentDescription) -> Table:
+    """A row an arm: how much each of its networks was trained, chosen and tested on."""
+    present = {cell.arm for cell in evidence.cells}
+    chosen = "epoch, temperature and threshold" if description.classifications else "the epoch"
+    return Table(
+        caption="What the networks of each arm were trained, chosen and tested on; from the least "
+        "to the most of the folds.",
+        head="Arm",
+        columns=["Trained on", "Inner split", "Tested on"],
+        groups=[
+            RowGroup(
+                rows=[
+                    Row(
+                        title=description.title_of(arm),
+                        entries=[
+                            _size_entry(evidence.cells, arm, part, _counted(description))
+                            for part in PARTS
+                        ],
+                    )
+                    for arm in description.in_order(present)
+                ]
+            )
+        ],
+        remarks=[
+            f"Of each fold's training patients, {100 * description.inner_fraction:g} % were set "
+            f"aside as the inner split, which alone chose {chosen}. No tested patient had a part "
+            "in it."
+        ],
+        is_sortable=False,
+    )
+
+
+def _size_entry(cells: Sequence[CellFacts], arm: str, part: str, counted: Sequence[str]) -> Entry:
+    """Lesions and scans above patients, each as a range over the folds."""
+
+    def over_folds(what: str) -> list[int]:
+        return [int(cell.done[what][part]) for cell in cells if cell.arm == arm]
+
+    used = [f"{_range(over_folds(what))} {what}" for what in counted if max(over_folds(what)) > 0]
+    return Entry(
+        text=" and ".join(used) or "nothing", details=[f"{_range(over_folds('patients'))} patients"]
+    )
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from medmtl.evaluation import intervals
+from medmtl.evaluation.verdict import judge
 from medmtl.reporting.tables import Entry
 
 MINUS = "\u2212"
@@ -104,6 +106,19 @@ def reading(difference: Interval | None) -> str:
     if difference["low"] > 0:
         return "higher"
     return "lower" if difference["high"] < 0 else "cannot tell"
+
+
+WOULD_BE_NEEDED = "So many patients “would be needed” to see, four times in five, a difference as large as this one."
+
+
+def conclusion_entry(difference: Interval | None, *details: str) -> Entry:
+    """What a difference's interval allows to say; where it cannot tell, how many patients would."""
+    said = reading(difference)
+    if said == "cannot tell":
+        assert difference is not None
+        outlook = judge(intervals.Interval(**difference)).outlook
+        details = (*details, outlook.replace(" would", " patients would"))
+    return Entry(text=said, details=[each for each in details if each])
 
 
 def holds_after_training_again(difference: Interval, fold_test: Interval) -> bool:

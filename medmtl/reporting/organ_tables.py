@@ -6,7 +6,7 @@ from typing import Any
 
 from medmtl.data.tasks import OrganTask
 from medmtl.reporting.description import ExperimentDescription, organ_name
-from medmtl.reporting.numbers import DASH, interval_entry, plural, reading
+from medmtl.reporting.numbers import DASH, WOULD_BE_NEEDED, conclusion_entry, interval_entry, plural
 from medmtl.reporting.segmentation_tables import (
     FEW,
     difference_entries,
@@ -104,6 +104,7 @@ class OrganTables:
             remarks=[
                 "“Cannot tell”: the interval holds 0. The mean of the organs is one comparison an "
                 "arm; the intervals of the single organs are not widened for being many.",
+                WOULD_BE_NEEDED,
             ],
             is_sortable=False,
         )
@@ -164,7 +165,7 @@ class OrganTables:
                 arm,
                 [
                     interval_entry(mean["dice"], signed=True),
-                    Entry(text=reading(mean["dice"])),
+                    conclusion_entry(mean["dice"]),
                     interval_entry(mean["nsd"], signed=True),
                     Entry(text=str(mean["scans"])),
                 ],

@@ -7,7 +7,14 @@ from typing import Any
 
 from medmtl.evaluation.segmentation_summary import UNIT_OF_LESIONS, UNIT_OF_ORGANS
 from medmtl.reporting.description import ExperimentDescription
-from medmtl.reporting.numbers import Interval, interval_entry, number, plural, reading
+from medmtl.reporting.numbers import (
+    WOULD_BE_NEEDED,
+    Interval,
+    conclusion_entry,
+    interval_entry,
+    number,
+    plural,
+)
 from medmtl.reporting.tables import Entry, Row, RowGroup, Table
 
 WHY_NO_HD95 = {
@@ -103,7 +110,7 @@ class SegmentationTables:
                 )
                 for group in self.description.groups(found)
             ],
-            remarks=["“Cannot tell”: the interval holds 0."],
+            remarks=["“Cannot tell”: the interval holds 0.", WOULD_BE_NEEDED],
         )
 
     def _row(self, name: str, entries: Sequence[Entry], *, underpowered: bool = False) -> Row:
@@ -187,7 +194,7 @@ def difference_entries(difference: Mapping[str, Any]) -> list[Entry]:
         details.append(f"{difference['other_reference']} with another reference volume")
     return [
         _entry(difference["dice"], signed=True),
-        Entry(text=reading(difference["dice"])),
+        conclusion_entry(difference["dice"]),
         _entry(difference["nsd"], signed=True),
         Entry(text=str(compared), details=details, value=compared),
     ]

@@ -215,3 +215,17 @@ def test_a_missing_file_and_an_unknown_arm_are_named(small: FinishedRun) -> None
     small.run.cell("joint_r0_f1").done.unlink()
     with pytest.raises(RunError, match=r"joint_r0_f1/done\.json is missing"):
         report(small)
+
+
+def test_each_arm_says_what_it_was_trained_chosen_and_tested_on(small: FinishedRun) -> None:
+    page = report(small)
+    table = page[page.index("What the networks of each arm") :].split("</table>")[0]
+    done = [
+        json.loads(path.read_text())
+        for path in sorted(small.run.path.glob("cells/joint_*/done.json"))
+    ]
+    for part in ("train", "inner", "test"):
+        lesions = sorted({each["lesions"][part] for each in done})
+        said = " to ".join(str(count) for count in (lesions[0], lesions[-1])[: len(lesions)])
+        assert f"{said} lesions" in table
+    assert "patients" in table
