@@ -108,7 +108,10 @@ def reading(difference: Interval | None) -> str:
     return "lower" if difference["high"] < 0 else "cannot tell"
 
 
-WOULD_BE_NEEDED = "So many patients “would be needed” to see, four times in five, a difference as large as this one."
+WOULD_BE_NEEDED = (
+    "So many patients “would be needed” to see a difference as large as this one four times in "
+    "five."
+)
 
 
 def conclusion_entry(difference: Interval | None, *details: str) -> Entry:
