@@ -61,10 +61,11 @@ def prepare() -> dict[str, str]:
         experiment.folds,
         experiment.binding,
     )
-    return {"nodules": f"{len(_job().parts['train'].lesions)} of 572 are trained on"}
+    return {"nodules": f"{len(frozen_job().parts['train'].lesions)} of 572 are trained on"}
 
 
-def _job() -> Any:
+def frozen_job() -> Any:
+    """Our cell, as the run was frozen."""
     from medmtl.build.cell import build_cell
     from medmtl.run_folder import RunFolder
 
@@ -75,7 +76,7 @@ def _ours() -> list[float]:
     """When each epoch ended."""
     from medmtl.training.loop import Trainer
 
-    job = _job()
+    job = frozen_job()
     ends = [time.perf_counter()]
     folder = FOLDER / f"training-{time.time_ns()}"
     Trainer(
@@ -125,7 +126,7 @@ def _peer(*, bf16: bool) -> list[float]:
 
 def _items() -> list[dict[str, Any]]:
     """The nodules that our cell is trained on."""
-    train = _job().parts["train"]
+    train = frozen_job().parts["train"]
     manifest = train.manifest
     return [
         {
@@ -143,7 +144,7 @@ def contest(name: str) -> dict[str, float]:
 
     ends = _ours() if name == OURS else _peer(bf16=name == "monai-bf16")
     epochs_s = [after - before for before, after in pairwise(ends[1:])]
-    count = len(_job().parts["train"].lesions)
+    count = len(frozen_job().parts["train"].lesions)
     return {"epoch_s": median(epochs_s), "lesions_per_s": count / median(epochs_s)}
 
 
