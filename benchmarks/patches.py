@@ -40,6 +40,7 @@ CONTEST = Contest(
         Bar(measure="patches_per_s", peer="persistent", factor=15.0),
         Bar(measure="data_mb", peer="cache", factor=0.05, kind="share"),
     ],
+    rounds=3,
 )
 
 

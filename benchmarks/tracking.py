@@ -44,7 +44,7 @@ def prepare() -> dict[str, str]:
     startup.prepare()
     FOLDER.mkdir(parents=True, exist_ok=True)
     text = CONFIG.replace("manifest: cohort", f"manifest: {SMALL / 'cohort'}")
-    text = text.replace("[24.0, 32.0, 32.0]", "[96.0, 128.0, 128.0]")  # a fifth of a second an epoch
+    text = text.replace("[24.0, 32.0, 32.0]", "[96.0, 128.0, 128.0]")
     text = text.replace("epochs: 400, evaluate_every: 400", f"epochs: {EPOCHS}, evaluate_every: 10")
     text += "tracking: {enabled: false}\n"
     (FOLDER / "config.yaml").write_text(text, encoding="utf-8")

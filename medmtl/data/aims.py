@@ -1,7 +1,7 @@
 """Where patches are aimed: at voxels of organs, each organ equally often."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,13 +19,13 @@ class OrganAims:
     its scans are drawn more often, and there it is aimed at more often.
 
     Args:
-        label_maps: Of each scan.
+        label_maps: Of each scan; looked at one at a time, for all at once may not fit.
         values: Of each scan, the label value of each structure that was drawn on it.
     """
 
     def __init__(
         self,
-        label_maps: Sequence[NDArray[np.uint8]],
+        label_maps: Iterable[NDArray[np.uint8]],
         values: Sequence[Mapping[str, int]],
     ) -> None:
         chooser = np.random.default_rng(0)

@@ -141,7 +141,7 @@ class ScanDataset:
         if self._aims is None:
             wanted = {name for task in self.tasks for name in task.structures}
             self._aims = OrganAims(
-                [self.cases[scan.scan_id].read_organs(WHOLE) for scan in self.scans],
+                (self.cases[scan.scan_id].read_organs(WHOLE) for scan in self.scans),
                 [
                     {
                         name: self.label_value(scan, name)
