@@ -87,7 +87,7 @@ def _verdict(contest: Contest, outcome: Outcome, bar: Bar) -> str:
         met, asked = median(shares) <= bar.factor, f"at most {100 * bar.factor:g} %"
     else:
         ratios = _ratios(contest, outcome, bar)
-        told = f"{bar.measure}: {spread(ratios)} times better than {peer}"
+        told = f"{bar.measure}: {spread(ratios)} times as good as {peer}"
         met, asked = median(ratios) >= bar.factor, f"{bar.factor:g} times"
     return f"{told}; asked for was {asked}: {'met' if met else '**not met**'}."
 
