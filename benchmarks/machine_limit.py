@@ -9,7 +9,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 from benchmarks import training
@@ -40,21 +39,8 @@ def _training_tflops() -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from medmtl.training.loop import Trainer
-
     job = training.frozen_job()
-    trainer = Trainer(
-        model=job.model,
-        data=job.parts["train"],
-        scans={},
-        tasks=job.tasks,
-        losses=job.losses,
-        balance=job.balance,
-        settings=job.settings,
-        evaluate=lambda model: {},
-        checkpoint=Path("unused"),
-        fingerprint="bench",
-    )
+    trainer = training.make_trainer(job)
     generator = torch.Generator().manual_seed(0)
     optimizer = torch.optim.AdamW(job.model.parameters(), lr=1e-3)
     job.model.train()
