@@ -31,10 +31,10 @@ class OrganAims:
         chooser = np.random.default_rng(0)
         self._voxels: list[dict[str, NDArray[np.int_]]] = []
         for organs, of_scan in zip(label_maps, values, strict=True):
-            found = {name: np.argwhere(organs == value) for name, value in of_scan.items()}
+            found = {name: np.flatnonzero(organs == value) for name, value in of_scan.items()}
             self._voxels.append(
                 {
-                    name: voxels[chooser.permutation(len(voxels))[:REMEMBERED_VOXELS]]
+                    name: _some(voxels, organs.shape, chooser)
                     for name, voxels in found.items()
                     if len(voxels)
                 }
@@ -61,3 +61,11 @@ class OrganAims:
         chosen = int(np.searchsorted(weights, places[0] * weights[-1], side="right"))
         voxels = list(organs.values())[min(chosen, len(organs) - 1)]
         return voxels[int(places[1] * len(voxels))]
+
+
+def _some(
+    voxels: NDArray[np.int_], shape: tuple[int, ...], chooser: np.random.Generator
+) -> NDArray[np.int_]:
+    """Indices of a random few of the voxels, a row each."""
+    chosen = voxels[chooser.permutation(len(voxels))[:REMEMBERED_VOXELS]]
+    return np.stack(np.unravel_index(chosen, shape), axis=1)
