@@ -26,6 +26,7 @@ from medmtl.data.geometry import Box, Grid
 from medmtl.data.transforms import Case
 from medmtl.errors import RunError
 
+blosc2.set_nthreads(1)
 CHUNK_VOXELS, BLOCK_VOXELS = 64, 32
 FORMAT = 4  # of a cached case; raise it when prepare_case computes something else
 GIGABYTE = 10**9
@@ -179,9 +180,8 @@ class CaseCache:
 
 
 def _open(path: Path) -> blosc2.NDArray:
-    # Anew each time, though that takes a tenth of reading a patch: an open array that a forked
-    # process inherits hangs there.
-    return blosc2.open(str(path), mode="r")
+    # One thread: a process that was forked from one with blosc2's threads hangs when it reads.
+    return blosc2.open(str(path), mode="r", dparams={"nthreads": 1})
 
 
 def _mask_file(lesion_id: str) -> str:

@@ -295,3 +295,23 @@ def test_a_write_that_the_system_refuses_is_a_run_error(cache: CaseCache, source
     assert told == "RunError"
     assert case_folders(cache) == []
     assert parts_below(cache.folder) == []
+
+
+def test_a_process_forked_from_one_that_has_read_can_read_too(tmp_path: Path) -> None:
+    """With threads of blosc2 it would wait for ever: they do not come along."""
+    from medmtl.data import cache
+
+    path = tmp_path / "image.b2nd"
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (140, 140, 140)).astype(np.int16)
+    cache._write_array(path, voxels)
+    block = (slice(3, 120),) * 3
+    expected = int(cache._open(path)[block].sum())
+    fork = multiprocessing.get_context("fork")
+    results = fork.Queue()
+    child = fork.Process(target=lambda: results.put(int(cache._open(path)[block].sum())))
+    child.start()
+    try:
+        assert results.get(timeout=30) == expected == int(voxels[block].sum())
+    finally:
+        child.kill()
+        child.join()
