@@ -95,7 +95,8 @@ def compare_organs(
     """The mean over structures of the mean difference of a value, first minus reference.
 
     Args:
-        first: Rows of one task and arm, with `lesion_id` as `by_unit` gives it.
+        first: Rows of one task and arm, with `lesion_id` as `by_unit` gives it; only where the
+            structure is there.
         reference: Those of the arm that it is compared with.
         value: A column, such as dice.
         settings: See `SummarySettings`.
@@ -103,7 +104,6 @@ def compare_organs(
     Raises:
         EvaluationError: The arms are of different scans or patients.
     """
-    first, reference = (rows[rows["reference_volume_ml"] > 0] for rows in (first, reference))
     names = sorted({*first["structure"], *reference["structure"]})
     pairs = pd.concat(
         [

@@ -119,7 +119,9 @@ def compare_arms(
         thresholds=pd.DataFrame(),
     )
     classes = _classes(first[0], reference[0], settings)
-    scores = [by_unit(without_empty_lesions(arm[1])) for arm in (first, reference)]
+    # Where the reference is empty, Dice rewards nothing.
+    drawn = [arm[1][arm[1]["reference_volume_ml"] > 0] for arm in (first, reference)]
+    scores = [by_unit(without_empty_lesions(rows)) for rows in drawn]
     masks = _masks(scores[0], scores[1], settings)
     if not classes and not masks:
         raise EvaluationError("the arms have no task in common")
@@ -159,10 +161,9 @@ def _classes(
 def _masks(
     first: pd.DataFrame, reference: pd.DataFrame, settings: SummarySettings
 ) -> list[MaskDifference]:
-    drawn, others = (rows[rows["reference_volume_ml"] > 0] for rows in (first, reference))
     found = []
-    for (task, structure), rows in drawn.groupby(["task", "structure"], sort=True):
-        other = others[(others["task"] == task) & (others["structure"] == structure)]
+    for (task, structure), rows in first.groupby(["task", "structure"], sort=True):
+        other = reference[(reference["task"] == task) & (reference["structure"] == structure)]
         if other.empty:
             continue
         found += [

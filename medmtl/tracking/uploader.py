@@ -141,7 +141,8 @@ class Uploader:
         """Uploads the points and parameters that are missing, then says how it stands."""
         from mlflow.entities import Param
 
-        if known.tags.get(COMPLETE) == _digest_of(record):
+        digest = _digest_of(record) if record.finished else None
+        if digest is not None and known.tags.get(COMPLETE) == digest:
             self._set_status(known, "FINISHED")
             return 0
         parameters = {
@@ -153,8 +154,8 @@ class Uploader:
         missing = self._missing(known, record.points)
         for points in _batches(missing, BATCH):
             self._send_points(known, points)
-        if record.finished:
-            self._set_tags(known, {COMPLETE: _digest_of(record)})
+        if digest is not None:
+            self._set_tags(known, {COMPLETE: digest})
         self._set_status(known, "FINISHED" if record.finished else state)
         return len(missing)
 
