@@ -160,6 +160,26 @@ class RunFolder:
         return CellFolder(self.path / "cells" / cell_id)
 
 
+def require_begun(run: RunFolder) -> None:
+    """Refuses a folder that is no run.
+
+    Raises:
+        RunError: It has no configuration.
+    """
+    if not run.config.is_file():
+        raise RunError(f"{run.path}: not a run, it has no config.yaml; give the folder of a run")
+
+
+def require_evaluated(run: RunFolder) -> None:
+    """Refuses a run whose numbers are not there yet.
+
+    Raises:
+        RunError: It has no summary.
+    """
+    if not run.summary.is_file():
+        raise RunError(f"{run.path}: no finished run, summary.json is missing; run its cells first")
+
+
 def write_whole(path: Path, write: Callable[[Path], object], *, durable: bool = True) -> None:
     """Writes a file whole or not at all: aside, to the disk, then renamed over the old one.
 

@@ -46,7 +46,7 @@ from medmtl.experiment.baselines import (
 from medmtl.experiment.cross_validation import CrossValidation, EvaluationSettings
 from medmtl.experiment.folds import assign_folds, read_folds, require_both_classes
 from medmtl.experiment.plan import make_plan
-from medmtl.run_folder import RunFolder
+from medmtl.run_folder import RunFolder, require_begun
 from medmtl.run_folder import read_folds as read_run_folds
 
 
@@ -76,8 +76,7 @@ def build_from_run(path: Path) -> CrossValidation:
         RunError: The folder is not a run.
     """
     run = RunFolder(path)
-    if not run.config.is_file():
-        raise RunError(f"{path}: not a run, it has no config.yaml; give the folder of a run")
+    require_begun(run)
     config = load_config(run.config)
     folds = read_run_folds(run)
     manifest = build_manifest(config).included()

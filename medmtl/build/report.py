@@ -6,10 +6,9 @@ from medmtl.build.data import build_loader, build_manifest
 from medmtl.build.learning import build_tasks
 from medmtl.config import Config
 from medmtl.config_file import load_config
-from medmtl.errors import RunError
 from medmtl.reporting.cohort import write_cohort_report
 from medmtl.reporting.description import ArmDescription, ExperimentDescription
-from medmtl.run_folder import RunFolder
+from medmtl.run_folder import RunFolder, require_evaluated
 
 
 def build_report(path: Path) -> Path:
@@ -19,8 +18,7 @@ def build_report(path: Path) -> Path:
         RunError: The folder is not a run, or the run is not evaluated.
     """
     run = RunFolder(path)
-    if not run.summary.is_file():
-        raise RunError(f"{path}: no finished run, summary.json is missing; run its cells first")
+    require_evaluated(run)
     config = load_config(run.config)
     description = describe_experiment(config)
     loader = build_loader(config, description.manifest.included())

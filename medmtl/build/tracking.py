@@ -8,8 +8,7 @@ from pathlib import Path
 
 from medmtl.config import Config
 from medmtl.config_file import dump_public_config, load_config
-from medmtl.errors import RunError
-from medmtl.run_folder import RunFolder
+from medmtl.run_folder import RunFolder, require_begun
 from medmtl.tracking.follower import Tracker
 from medmtl.tracking.records import RunReader
 from medmtl.tracking.store import public_name, tracking_uri
@@ -23,9 +22,8 @@ def build_tracker(path: Path) -> Tracker:
     Raises:
         RunError: The folder is not a run.
     """
+    require_begun(RunFolder(path))
     run = RunFolder(path.resolve())  # "." has no name
-    if not run.config.is_file():
-        raise RunError(f"{path}: not a run, it has no config.yaml; give the folder of a run")
     config = load_config(run.config)
     return Tracker(
         reader=RunReader(

@@ -12,6 +12,7 @@ from medmtl.run_folder import (
     SEGMENTATION_COLUMNS,
     CellFolder,
     RunFolder,
+    require_evaluated,
     write_table,
 )
 
@@ -60,8 +61,7 @@ def read_scores(run: RunFolder) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises:
         RunError: The run is not evaluated, or a table is damaged.
     """
-    if not run.summary.is_file():
-        raise RunError(f"{run.path}: no finished run, summary.json is missing; run its cells first")
+    require_evaluated(run)
     tables = []
     for path, columns in (
         (run.out_of_fold, OUT_OF_FOLD_COLUMNS),
