@@ -333,7 +333,14 @@ class Inference(Knobs):
         (64.0, 64.0, 64.0), description="box around a position in which a lesion is outlined"
     )
     overlap: float = Field(
-        0.5, ge=0, lt=1, description="of neighbouring windows that slide over a whole scan"
+        0.5,
+        ge=0,
+        lt=1,
+        description="of the windows laid over a whole scan, as a share of a training patch",
+    )
+    runtime: Literal["openvino", "torch"] = Field(
+        "openvino",
+        description="what computes whole scans; OpenVINO is several times faster on CPUs",
     )
 
 

@@ -27,6 +27,7 @@ from medmtl.errors import RunError
 from medmtl.experiment.cell import CellJob
 from medmtl.experiment.plan import read_plan
 from medmtl.experiment.testing import Judgement
+from medmtl.inference.network import make_network
 from medmtl.inference.organs import OrganSegmenter
 from medmtl.inference.segment import LesionSegmenter
 from medmtl.models.multitask import MultiTaskModel
@@ -179,16 +180,25 @@ def build_organ_segmenter(
     """Finds organs with the models of one arm's configuration.
 
     Args:
-        quick: One view and little overlap, for looks while training.
+        quick: One view, little overlap and no conversion, for looks while training.
     """
     (arm,) = config.arms.values()
     head = config.heads[task.name]
     # A network that was never shown mirrored patients must not be asked about one.
     views = config.inference.average_views and config.patches[task.window].augmentation.flip_width
     return OrganSegmenter(
-        models=models,
+        networks=[
+            make_network(
+                model,
+                task.name,
+                runtime="torch" if quick else config.inference.runtime,
+                precision=config.training.precision,
+            )
+            for model in models
+        ],
         task=task,
-        size=build_patches(config)[task.window].size,
+        patch=build_patches(config)[task.window].size,
+        stem=models[0].stem_stride,
         overlap=min(QUICK_OVERLAP, config.inference.overlap) if quick else config.inference.overlap,
         intensity=build_intensity(config, task.window),
         shown=arm.input,

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+import torch.nn.functional as F
+from jaxtyping import Float, Int16, UInt8
 from scipy import ndimage
 from torch import Tensor
 
@@ -17,24 +17,27 @@ from medmtl.data.resampling import reach, resample
 from medmtl.data.tasks import OrganTask
 from medmtl.data.transforms import as_stored, depth_first_grid
 from medmtl.data.windows import NO_HU, Size
+from medmtl.inference.network import Network, Precision
 from medmtl.inference.segment import TOUCHING
-from medmtl.models.multitask import MultiTaskModel
+from medmtl.inference.tiling import Tile, body_blocks, tile
 
 WIDTH = 4  # axis of a batch that runs from left to right
+NOT_LOOKED_AT = -20.0  # a logit: surely no organ
 
 
 @dataclass(frozen=True, kw_only=True)
 class OrganSegmenter:
     """Finds organs with one model, or with several whose logits are averaged.
 
-    A window of the size of the training patches slides over the scan on the working grid; the
-    logits are interpolated at the scan's own voxels.
+    Windows are laid over the body on the working grid; the logits are interpolated at the scan's
+    own voxels. In the air around the patient there are no organs, whatever a network would say.
 
     Attributes:
-        models: In evaluation mode.
+        networks: One a model.
         task: Which head; its structures' places, from 1, are the values of the label map.
-        size: Voxels of the sliding window: depth, height, width.
-        overlap: Share by which neighbouring windows overlap.
+        patch: Voxels of a training patch: depth, height, width. Windows are as large or larger.
+        overlap: Of neighbouring windows, as a share of the patch.
+        stem: What a window's sides must be multiples of.
         intensity: How HU are scaled.
         shown: The image, or what a control sees of it.
         offsets: Of each model and structure, what a logit must exceed; a training that weighs
@@ -42,21 +45,19 @@ class OrganSegmenter:
         one_piece: Whether only the largest connected piece of each organ is kept.
         average_views: Whether the mirrored scan is looked at too, its sides swapped back.
         precision: Of the arithmetic.
-
-    Source:
-        Sliding window with Gaussian weights: Isensee 2021; MONAI's implementation.
     """
 
-    models: Sequence[MultiTaskModel]
+    networks: Sequence[Network]
     task: OrganTask
-    size: Size
+    patch: Size
     overlap: float
+    stem: Sequence[int]
     intensity: IntensityWindow
     shown: Shown
     offsets: Sequence[Sequence[float]]
     one_piece: bool
     average_views: bool
-    precision: Literal["bf16", "fp32"]
+    precision: Precision
 
     def segment(self, case: CachedCase, grid: Grid) -> UInt8[np.ndarray, "i j k"]:
         """Finds the organs of a scan.
@@ -77,23 +78,25 @@ class OrganSegmenter:
 
         The volumes are measured on the working grid.
         """
-        total = torch.zeros(len(self.task.structures), *case.shape)
+        total: Tensor | None = None
         volumes_ml = []
         for alone, offsets in zip(self._each_logits(case), self.offsets, strict=True):
-            total += alone
             found = _label_map(((WHOLE, each) for each in alone), case.shape, offsets)
             if self.one_piece:
                 keep_largest_pieces(found.numpy())
-            counts = torch.bincount(found.flatten().long(), minlength=len(total) + 1)[1:]
-            volumes_ml.append(counts.numpy() * case.grid.voxel_ml)
-        return self._outline(case, total / len(self.models), grid), np.stack(volumes_ml)
+            counts = np.bincount(found.numpy().ravel(), minlength=len(alone) + 1)[1:]
+            volumes_ml.append(counts * case.grid.voxel_ml)
+            total = alone if total is None else total.add_(alone)
+        assert total is not None  # there is a network
+        return self._outline(case, total.div_(len(self.networks)), grid), np.stack(volumes_ml)
 
     def logits(self, case: CachedCase) -> Float[Tensor, "structures depth height width"]:
         """Mean logits of all models and views, on the working grid."""
-        total = torch.zeros(len(self.task.structures), *case.shape)
-        for alone in self._each_logits(case):
+        each = self._each_logits(case)
+        total = next(each)
+        for alone in each:
             total += alone
-        return total / len(self.models)
+        return total.div_(len(self.networks))
 
     def _outline(
         self, case: CachedCase, logits: Float[Tensor, "structures d h w"], grid: Grid
@@ -110,39 +113,52 @@ class OrganSegmenter:
     def _each_logits(
         self, case: CachedCase
     ) -> Iterator[Float[Tensor, "structures depth height width"]]:
-        image_hu = torch.as_tensor(case.read_image(WHOLE)).float()[None, None]
-        inside = torch.ones_like(image_hu, dtype=torch.bool)
-        image_hu = hide_image(image_hu, inside, self.shown)
-        image = self.intensity.scale(image_hu)
-        for model in self.models:
-            found = self._slide(model, image)
-            if self.average_views:
-                swapped = self._slide(model, image.flip(WIDTH)).flip(WIDTH - 1)
-                found = (found + swapped[self.task.mirrored]) / 2
-            yield found
-
-    @torch.no_grad()
-    def _slide(
-        self, model: MultiTaskModel, image: Float[Tensor, "1 1 depth height width"]
-    ) -> Float[Tensor, "structures depth height width"]:
-        from monai.inferers import sliding_window_inference  # seconds to import
-
-        def ask(windows: Tensor) -> Tensor:
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bf16"):
-                return model(windows, [self.task.name])[self.task.name]
-
-        beyond = self.intensity.scale(torch.full((1, 1, 1, 1, 1), float(NO_HU))).item()
-        found = sliding_window_inference(
-            image,
-            roi_size=self.size,
-            sw_batch_size=4,
-            predictor=ask,
+        image_hu = self._shown_hu(case)
+        tiles = tile(
+            body_blocks(image_hu),
+            case.shape,
+            patch=self.patch,
             overlap=self.overlap,
-            mode="gaussian",
-            padding_mode="constant",
-            cval=beyond,
+            stem=self.stem,
         )
-        return found[0]
+        # Of a chest at full resolution fp32 would take gigabytes.
+        dtype = torch.float16 if self.precision == "bf16" else torch.float32
+        shape = (len(self.task.structures), *case.shape)
+        for network in self.networks:
+            logits = torch.full(shape, NOT_LOOKED_AT, dtype=dtype)
+            for each in tiles:
+                found = self._ask(network, self._window(image_hu, each))
+                logits[:, *each.core] = found[0][:, *each.within]
+            yield logits
+
+    def _shown_hu(self, case: CachedCase) -> Int16[np.ndarray, "depth height width"]:
+        image_hu = case.read_image(WHOLE)
+        if self.shown == "image":
+            return image_hu
+        whole_hu = torch.as_tensor(image_hu).float()[None, None]
+        inside = torch.ones_like(whole_hu, dtype=torch.bool)
+        return hide_image(whole_hu, inside, self.shown)[0, 0].short().numpy()
+
+    def _ask(
+        self, network: Network, window: Float[Tensor, "1 1 d h w"]
+    ) -> Float[Tensor, "1 structures d h w"]:
+        found = network(window)
+        if self.average_views:
+            swapped = network(window.flip(WIDTH)).flip(WIDTH)
+            found = (found + swapped[:, self.task.mirrored]) / 2
+        return found
+
+    def _window(
+        self, image_hu: Int16[np.ndarray, "depth height width"], place: Tile
+    ) -> Float[Tensor, "1 1 d h w"]:
+        """What a network is shown at a place; beyond the scan there is air."""
+        box, margins = [], []
+        for start, length, whole in zip(place.start, place.size, image_hu.shape, strict=True):
+            box.append(slice(max(start, 0), min(start + length, whole)))
+            margins.append((max(-start, 0), max(start + length - whole, 0)))
+        window_hu = torch.as_tensor(image_hu[tuple(box)]).float()[None, None]
+        flat = [amount for pair in reversed(margins) for amount in pair]
+        return self.intensity.scale(F.pad(window_hu, flat, value=float(NO_HU)))
 
 
 Piece = tuple[Box, Float[Tensor, "d h w"]]
@@ -159,7 +175,7 @@ def onto_grid(
         box = reach((each > above).numpy(), working, stored)
         if box is None:
             box = (slice(0, 0), slice(0, 0), slice(0, 0))
-        yield box, resample(each, working, stored, box)
+        yield box, resample(each.float(), working, stored, box)
 
 
 def winners(

@@ -30,7 +30,8 @@ class GuardedConv3d(nn.Conv3d):
         self, input: Float[Tensor, "batch channels d h w"]
     ) -> Float[Tensor, "batch outputs d2 h2 w2"]:
         """Convolves, in bf16 under autocast or in fp32."""
-        if has_matrix_unit() or not self._overhangs(input.shape[2:]):
+        in_bf16 = torch.is_autocast_enabled("cpu")
+        if has_matrix_unit() or not (in_bf16 and self._overhangs(input.shape[2:])):
             return super().forward(input)
         with torch.autocast("cpu", enabled=False):
             return super().forward(input.float())

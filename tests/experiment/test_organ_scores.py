@@ -16,6 +16,7 @@ from medmtl.data.patches import ScanDataset
 from medmtl.data.reading import MaskVolume
 from medmtl.experiment.inner_scores import inner_scores
 from medmtl.experiment.organ_offsets import choose_offsets
+from medmtl.inference.network import make_network
 from medmtl.inference.organs import OrganSegmenter
 from medmtl.models.multitask import MultiTaskModel
 from tests.data.organ_scans import (
@@ -65,9 +66,10 @@ def painted(labels: np.ndarray, drawn=tuple(VALUES), wrong: float = 0.0) -> Orga
 
 def segmenter(model: MultiTaskModel, task=TASK) -> OrganSegmenter:
     return OrganSegmenter(
-        models=[model],
+        networks=[make_network(model, task.name, runtime="torch", precision="fp32")],
         task=task,
-        size=(4, 8, 8),
+        patch=(4, 8, 8),
+        stem=(1, 1, 1),
         overlap=0.25,
         intensity=IntensityWindow(low_hu=LOW_HU, high_hu=HIGH_HU),
         shown="image",

@@ -11,6 +11,7 @@ from medmtl.data.intensity import IntensityWindow
 from medmtl.data.manifest import Exclusion, Lesion, Manifest
 from medmtl.data.tasks import ClassificationTask
 from medmtl.inference.ensemble import ArmEnsemble
+from medmtl.inference.network import make_network
 from medmtl.inference.organs import OrganSegmenter
 from medmtl.inference.prediction import Prediction
 from medmtl.inference.scope import Scope
@@ -72,9 +73,13 @@ def make_arm(
 
     def organ_segmenter(models, task, offsets) -> OrganSegmenter:
         return OrganSegmenter(
-            models=models,
+            networks=[
+                make_network(model, task.name, runtime="torch", precision="fp32")
+                for model in models
+            ],
             task=task,
-            size=(4, 8, 8),
+            patch=(4, 8, 8),
+            stem=(1, 1, 1),
             overlap=0.25,
             intensity=IntensityWindow(low_hu=LOW_HU, high_hu=HIGH_HU),
             shown="image",

@@ -11,6 +11,7 @@ from medmtl.data.cache import CachedCase
 from medmtl.data.intensity import IntensityWindow
 from medmtl.data.reading import Volume
 from medmtl.data.tasks import OrganTask
+from medmtl.inference.network import make_network
 from medmtl.inference.organs import OrganSegmenter
 from medmtl.models.multitask import MultiTaskModel
 from tests.data.phantoms import (
@@ -64,10 +65,14 @@ class Sides(nn.Module):
 
 def segmenter(*models: MultiTaskModel, **changes) -> OrganSegmenter:
     knobs = {
-        "models": models or (coded(),),
+        "networks": [
+            make_network(model, "organs", runtime="torch", precision="fp32")
+            for model in models or (coded(),)
+        ],
         "offsets": [[0.0] * 3] * max(1, len(models)),
         "task": TASK,
-        "size": (4, 8, 8),
+        "patch": (4, 8, 8),
+        "stem": (1, 1, 1),
         "overlap": 0.25,
         "intensity": IntensityWindow(low_hu=LOW_HU, high_hu=HIGH_HU),
         "shown": "image",
@@ -133,7 +138,7 @@ def test_on_another_grid_organs_stay_at_their_place_in_the_patient(
     """HU grow along an oblique line, so the organs are layers whose place can be computed."""
     volume = linear_volume((34, 30, 20), spacing_ras, orientation, turn_degrees)
     case = prepared(tmp_path, volume)
-    found = segmenter(size=(8, 16, 16)).segment(case, volume.grid)
+    found = segmenter(patch=(8, 16, 16)).segment(case, volume.grid)
     places = voxel_places_mm(found.shape, volume.affine)
     away_hu = np.abs(linear_hu(places)[..., None] - np.array(CODES_HU))
     ijk = (places - case.affine[:3, 3]) @ np.linalg.inv(case.affine[:3, :3]).T
@@ -195,7 +200,7 @@ def test_sides_found_in_the_mirror_are_given_their_own_name_back(
     labels = np.full((8, 8, 4), 3)  # bright everywhere
     volume, _ = painted(labels, "LPS")
     model = stub(Sides(), task="organs")
-    found = segmenter(model, size=(4, 8, 8), average_views=average_views).segment(
+    found = segmenter(model, patch=(4, 8, 8), average_views=average_views).segment(
         prepared(tmp_path, volume), volume.grid
     )
     x_mm = voxel_places_mm(found.shape, volume.affine)[..., 0]
