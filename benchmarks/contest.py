@@ -29,14 +29,14 @@ class Bar:
     Attributes:
         measure: One of the contest's.
         factor: At least so many times better than `peer`; for a share, at most this part of the
-            peer's; for a limit, at most this.
+            peer's; for a limit, at most this; for a floor, at least this.
         kind: Of the bar.
-        peer: Whom we are compared with; nobody, for a limit.
+        peer: Whom we are compared with; nobody, for a limit or floor.
     """
 
     measure: str
     factor: float
-    kind: Literal["times", "share", "limit"] = "times"
+    kind: Literal["times", "share", "limit", "floor"] = "times"
     peer: str = ""
 
 

@@ -74,11 +74,13 @@ def _ratios(contest: Contest, outcome: Outcome, bar: Bar) -> list[float]:
 
 
 def _verdict(contest: Contest, outcome: Outcome, bar: Bar) -> str:
-    if bar.kind == "limit":
+    if bar.kind in ("limit", "floor"):
         found = outcome.values[OURS][bar.measure]
         unit = contest.measures[bar.measure][0]
-        met = median(found) <= bar.factor
-        told, asked = f"{bar.measure}: {spread(found)} {unit}", f"at most {bar.factor:g} {unit}"
+        most = bar.kind == "limit"
+        met = median(found) <= bar.factor if most else median(found) >= bar.factor
+        asked = f"{'at most' if most else 'at least'} {bar.factor:g} {unit}"
+        told = f"{bar.measure}: {spread(found)} {unit}"
         return f"{told}; asked for was {asked}: {'met' if met else '**not met**'}."
     peer = contest.contestants[bar.peer]
     if bar.kind == "share":

@@ -80,14 +80,14 @@ def _ours() -> list[float]:
     return ends
 
 
-def make_trainer(job: Any, **more: Any) -> Any:
-    """What trains our cell; nobody looks at the inner split."""
+def make_trainer(job: Any, scans: Any = None, **more: Any) -> Any:
+    """What trains our cell, on whole scans too if given; nobody looks at the inner split."""
     from medmtl.training.loop import Trainer
 
     return Trainer(
         model=job.model,
         data=job.parts["train"],
-        scans={},
+        scans=scans or {},
         tasks=job.tasks,
         losses=job.losses,
         balance=job.balance,

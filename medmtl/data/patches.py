@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Integer, Real
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
@@ -80,13 +80,17 @@ class ScanDataset:
     def training_batch(self, rows: Int[Tensor, " batch"], generator: Generator) -> Batch:
         """Cuts one patch of each scan: aimed, turned, mirrored and disturbed at random."""
         placement = self.patch.augmentation.draw(len(rows), generator)
-        cut = [
-            self._cut(row, self._centre(row, generator) + shift.numpy(), matrix)
-            for row, matrix, shift in zip(
-                rows.tolist(), placement.matrices, self._in_voxels(placement.shifts_mm), strict=True
+        image_hu = torch.empty(len(rows), 1, *self.patch.size)
+        labels = torch.empty(image_hu.shape, dtype=torch.int16)
+        shifts = self._in_voxels(placement.shifts_mm)
+        for place, (row, matrix, shift) in enumerate(
+            zip(rows.tolist(), placement.matrices, shifts, strict=True)
+        ):
+            centre = self._centre(row, generator) + shift.numpy()
+            # Laid out, turned into floats and mirrored in one pass.
+            image_hu[place, 0].numpy()[:], labels[place, 0].numpy()[:] = self._cut(
+                row, centre, matrix
             )
-        ]
-        image_hu, labels = (torch.stack([each[n] for each in cut]) for n in (0, 1))
         inside = labels >= 0
         mirrored = torch.linalg.det(placement.matrices) < 0
         targets, observed = {}, {}
@@ -107,9 +111,12 @@ class ScanDataset:
         mirrored: Bool[Tensor, " batch"],
     ) -> tuple[Bool[Tensor, "batch structures d h w"], Bool[Tensor, "batch structures"]]:
         """A mirrored patient's left parotid is on the right: paired structures change places."""
-        values = torch.tensor([self._values(task, int(row)) for row in rows], dtype=labels.dtype)
-        targets = labels == values[:, :, None, None, None]
-        observed = values != NOT_DRAWN
+        values = [self._values(task, int(row)) for row in rows]
+        targets = torch.empty(len(rows), len(values[0]), *labels.shape[2:], dtype=torch.bool)
+        for of_case, own, wanted in zip(targets, labels, values, strict=True):
+            for target, value in zip(of_case, wanted, strict=True):
+                torch.eq(own[0], value, out=target)  # four times as fast as all at once
+        observed = torch.tensor(values) != NOT_DRAWN
         if not mirrored.any():
             return targets, observed
         swapped = torch.tensor(task.mirrored)
@@ -157,7 +164,7 @@ class ScanDataset:
 
     def _cut(
         self, row: int, centre: NDArray[np.float64], matrix: Float[Tensor, "3 3"]
-    ) -> tuple[Float[Tensor, "1 d h w"], Int[Tensor, "1 d h w"]]:
+    ) -> tuple[Real[np.ndarray, "d h w"], Integer[np.ndarray, "d h w"]]:
         """HU and label values of one patch; labels are -1 beyond the file."""
         case = self.cases[self.scans[row].scan_id]
         if torch.equal(matrix.abs(), torch.eye(3)):
@@ -176,17 +183,15 @@ class ScanDataset:
         grid = grid.flip(-1)[None]
         image = torch.as_tensor(case.read_image(block)).float()
         labels = torch.as_tensor(case.read_organs(block)).float()
-        inside = ((points >= -0.5) & (points <= shape - 0.5)).all(-1)[None]
-        image = _sample(image, grid, "bilinear")
-        return (
-            torch.where(inside, image, float(NO_HU)),
-            torch.where(inside, _sample(labels, grid, "nearest").short(), -1),
-        )
+        inside = ((points >= -0.5) & (points <= shape - 0.5)).all(-1)
+        image = torch.where(inside, _sample(image, grid, "bilinear"), float(NO_HU))
+        labels = torch.where(inside, _sample(labels, grid, "nearest").short(), -1)
+        return image.numpy(), labels.numpy()
 
 
 def _cut_upright(
     case: CachedCase, size: Size, centre: NDArray[np.float64], matrix: Float[Tensor, "3 3"]
-) -> tuple[Float[Tensor, "1 d h w"], Int[Tensor, "1 d h w"]]:
+) -> tuple[Real[np.ndarray, "d h w"], Integer[np.ndarray, "d h w"]]:
     """The same where nothing is turned or scaled: to the nearest voxel a patch is a plain slice.
 
     Six times as fast as interpolating.
@@ -195,18 +200,17 @@ def _cut_upright(
     low, high = np.maximum(first, 0), np.minimum(first + size, case.shape)
     block = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
     beyond = [(a - f, f + n - b) for a, b, f, n in zip(low, high, first, size, strict=True)]
-    image, labels = case.read_image(block), case.read_organs(block).astype(np.int16)
+    image, labels = case.read_image(block), case.read_organs(block)
     if tuple(high - low) != size:
         image = np.pad(image, beyond, constant_values=NO_HU)
-        labels = np.pad(labels, beyond, constant_values=-1)
+        labels = np.pad(labels.astype(np.int16), beyond, constant_values=-1)
     mirrored = tuple(axis for axis in range(3) if matrix[axis, axis] < 0)
-    image, labels = (np.flip(each, mirrored) if mirrored else each for each in (image, labels))
-    return torch.as_tensor(image.astype(np.float32))[None], torch.as_tensor(labels.copy())[None]
+    return np.flip(image, mirrored), np.flip(labels, mirrored)
 
 
 def _sample(
     voxels: Float[Tensor, "bd bh bw"], grid: Float[Tensor, "1 d h w 3"], mode: str
-) -> Float[Tensor, "1 d h w"]:
+) -> Float[Tensor, "d h w"]:
     return F.grid_sample(
         voxels[None, None], grid, mode=mode, padding_mode="border", align_corners=True
-    )[0]
+    )[0, 0]

@@ -114,13 +114,8 @@ class OrganSegmenter:
         self, case: CachedCase
     ) -> Iterator[Float[Tensor, "structures depth height width"]]:
         image_hu = self._shown_hu(case)
-        tiles = tile(
-            body_blocks(image_hu),
-            case.shape,
-            patch=self.patch,
-            overlap=self.overlap,
-            stem=self.stem,
-        )
+        blocks = body_blocks(image_hu)
+        tiles = tile(blocks, case.shape, patch=self.patch, overlap=self.overlap, stem=self.stem)
         # Of a chest at full resolution fp32 would take gigabytes.
         dtype = torch.float16 if self.precision == "bf16" else torch.float32
         shape = (len(self.task.structures), *case.shape)

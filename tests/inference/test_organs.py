@@ -149,6 +149,46 @@ def test_on_another_grid_organs_stay_at_their_place_in_the_patient(
     assert len(np.unique(found[sure])) >= 3
 
 
+class Blurred(nn.Module):
+    """Looks two voxels around, as convolutions do; what lies beyond a window counts as 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernel = torch.randn(3, 1, 5, 5, 5, generator=torch.Generator().manual_seed(0))
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return nn.functional.conv3d(features[0].float(), self.kernel, padding=2)
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+@pytest.mark.parametrize("average_views", [False, True])
+def test_windows_answer_as_one_look_at_the_whole_scan_would(
+    tmp_path: Path, runtime: str, average_views: bool
+) -> None:
+    """Where windows share twice what a network looks at around a voxel, nothing is lost."""
+    volume, _ = painted(np.random.default_rng(1).integers(1, 4, (61, 45, 37)))
+    case = prepared(tmp_path, volume)
+    network = make_network(stub(Blurred(), "organs"), "organs", runtime=runtime, precision="fp32")
+    knobs = {"networks": [network], "average_views": average_views}
+    found = segmenter(**knobs, patch=(16, 16, 16), overlap=0.5).logits(case)
+    whole = segmenter(**knobs, patch=(64, 64, 64)).logits(case)
+    inner = (slice(None), *3 * [slice(2, -2)])  # at the edge, padding is 0 in one and air in one
+    assert found.std() > 1
+    assert torch.allclose(found[inner], whole[inner], atol=1e-3)
+
+
+def test_whoever_looks_into_the_air_around_the_patient_finds_nothing(tmp_path: Path) -> None:
+    labels = np.zeros((64, 64, 40), dtype=int)
+    labels[20:30, 20:30, 8:24] = 3
+    volume, _ = painted(labels)
+    everywhere = segmenter(coded(30.0), patch=(4, 8, 8))
+    found = everywhere.segment(prepared(tmp_path, volume), volume.grid)
+    assert found[labels == 3].all()
+    assert 0.9 < (found == 0).mean() < 0.999
+    controlled = segmenter(coded(30.0), patch=(4, 8, 8), shown="padding_only")
+    assert controlled.segment(prepared(tmp_path, volume), volume.grid).all()
+
+
 def test_what_no_model_finds_is_background(tmp_path: Path) -> None:
     labels = np.zeros((9, 10, 7), dtype=int)
     labels[0, 0, 0] = 1
