@@ -23,6 +23,7 @@ from medmtl.data.transforms import MASK_FULL
 
 Size = tuple[int, int, int]
 NO_HU = -1000  # what lies beyond the file looks like air
+ROUNDING = 1e-3  # voxels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,7 @@ class WindowSampler:
     ) -> None:
         self.size = size
         self.spacing_mm = torch.tensor(spacing_mm)
+        self._offsets = voxel_offsets(size)
         self._block = tuple(
             2 * int(np.ceil(reach / spacing)) + 2
             for reach, spacing in zip(reach_mm, spacing_mm, strict=True)
@@ -99,26 +101,52 @@ class WindowSampler:
 
     def cut(self, rows: Int[Tensor, " batch"], placement: Placement) -> Windows:
         """Cuts one window at each of the chosen sites."""
-        points = self._points(rows, placement)
         shape = (len(rows), 1, *self.size)
-        inside = (points >= self._first[rows][:, None]) & (points <= self._last[rows][:, None])
-        inside = inside.all(-1).reshape(shape)
-        grid = points / (torch.tensor(self._block) - 1) * 2 - 1
-        grid = grid.flip(-1).reshape(len(rows), *self.size, 3)
-        image = _interpolate(self._image[rows].float(), grid)
-        if self._mask is None:
-            mask = torch.zeros(shape, dtype=torch.bool)
-        else:
-            mask = (_interpolate(self._mask[rows].float(), grid) >= MASK_FULL / 2) & inside
-        return Windows(image_hu=torch.where(inside, image, float(NO_HU)), inside=inside, mask=mask)
+        cut = Windows(
+            image_hu=torch.empty(shape),
+            inside=torch.empty(shape, dtype=torch.bool),
+            mask=torch.zeros(shape, dtype=torch.bool),
+        )
+        # One after the other: what belongs to one window fits the processor's cache.
+        for place, row in enumerate(rows.tolist()):
+            matrix, shift_mm = placement.matrices[place], placement.shifts_mm[place]
+            turn = matrix.T * self.spacing_mm[:, None] / self.spacing_mm
+            centre = shift_mm / self.spacing_mm + self._centre[row]
+            points = self._offsets @ turn + centre
+            inside = ((points >= self._first[row]) & (points <= self._last[row])).all(-1)
+            farthest = (torch.tensor(self.size) - 1) / 2 @ turn.abs()
+            sampled = self._interpolate(row, points, centre - farthest, centre + farthest)
+            cut.inside[place, 0] = inside
+            cut.image_hu[place, 0] = torch.where(inside, sampled[0], float(NO_HU))
+            if self._mask is not None:
+                cut.mask[place, 0] = (sampled[1] >= MASK_FULL / 2) & inside
+        return cut
 
-    def _points(
-        self, rows: Int[Tensor, " batch"], placement: Placement
-    ) -> Float[Tensor, "batch voxels 3"]:
-        window_mm = voxel_offsets(self.size) * self.spacing_mm
-        offsets_mm = window_mm.reshape(1, -1, 3) @ placement.matrices.transpose(1, 2)
-        offsets_mm = offsets_mm + placement.shifts_mm[:, None]
-        return offsets_mm / self.spacing_mm + self._centre[rows][:, None]
+    def _interpolate(
+        self,
+        row: int,
+        points: Float[Tensor, "d h w 3"],
+        low: Float[Tensor, "3"],
+        high: Float[Tensor, "3"],
+    ) -> Float[Tensor, "channels d h w"]:
+        """The image, and the mask if there is one, at points that lie between low and high."""
+        block = torch.tensor(self._block)
+        first = (low - ROUNDING).floor().long().clamp(torch.zeros(3).long(), block - 1)
+        last = (high + ROUNDING).ceil().long().add(1).clamp(first + 1, block)
+        box = tuple(slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True))
+        kept = [self._image] if self._mask is None else [self._image, self._mask]
+        # As floating point, only what is reached: the whole block took longer than interpolating.
+        voxels = torch.empty(len(kept), *(last - first).tolist())
+        for channel, source in zip(voxels, kept, strict=True):
+            channel.copy_(source[row][box])
+        grid = (points - first) / (last - first - 1).clamp(min=1) * 2 - 1
+        return F.grid_sample(
+            voxels[None],
+            grid.flip(-1)[None],
+            mode="bilinear",
+            padding_mode="border",
+            align_corners=True,
+        )[0]
 
     def _load(self, row: int, site: Site) -> None:
         centre = world_to_voxel(site.case.affine, site.position_mm)
@@ -160,11 +188,3 @@ def _read_block(
         for s, length, a, b in zip(start, block, first, last, strict=True)
     ]
     return voxels[np.ix_(*nearest)]
-
-
-def _interpolate(
-    voxels: Float[Tensor, "batch bd bh bw"], grid: Float[Tensor, "batch d h w 3"]
-) -> Float[Tensor, "batch 1 d h w"]:
-    return F.grid_sample(
-        voxels[:, None], grid, mode="bilinear", padding_mode="border", align_corners=True
-    )
