@@ -18,7 +18,7 @@ from benchmarks.page import write_page
 from medmtl.experiment.provenance import git_commit
 from medmtl.run_folder import write_json
 
-NAMES = ("training", "machine_limit", "patches", "inference", "startup", "tracking")
+NAMES = ("training", "quality", "machine_limit", "patches", "inference", "startup", "tracking")
 RESULTS = ROOT / "results" / "benchmarks"
 
 

@@ -9,6 +9,7 @@ has everything in its cache when the clock starts.
 import json
 import sys
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -80,14 +81,14 @@ def _ours() -> list[float]:
     return ends
 
 
-def make_trainer(job: Any, scans: Any = None, **more: Any) -> Any:
-    """What trains our cell, on whole scans too if given; nobody looks at the inner split."""
+def make_trainer(job: Any, **other: Any) -> Any:
+    """What trains our cell on its lesions; nobody looks at the inner split."""
     from medmtl.training.loop import Trainer
 
-    return Trainer(
+    usual = dict(
         model=job.model,
         data=job.parts["train"],
-        scans=scans or {},
+        scans={},
         tasks=job.tasks,
         losses=job.losses,
         balance=job.balance,
@@ -96,26 +97,27 @@ def make_trainer(job: Any, scans: Any = None, **more: Any) -> Any:
         checkpoint=FOLDER / f"training-{time.time_ns()}" / "checkpoint.pt",
         fingerprint="bench",
         save_every_s=60.0,
-        **more,
     )
+    return Trainer(**{**usual, **other})
 
 
-def _peer(*, bf16: bool) -> list[float]:
-    """When each epoch ended, of a loop as in MONAI's 3D tutorials."""
+def peer_epochs(*, bf16: bool, seed: int = 0) -> Iterator[Any]:
+    """A loop as in MONAI's 3D tutorials: the network, before the first and after every epoch."""
     import torch
     from monai.data import CacheDataset, DataLoader
     from monai.losses import DiceCELoss
 
     from benchmarks.tutorial_network import TutorialNetwork, tutorial_transforms
 
-    torch.manual_seed(0)
-    data = CacheDataset(_items(), tutorial_transforms(WINDOW, SPACING_MM), progress=False)
+    torch.manual_seed(seed)
+    transforms = tutorial_transforms(WINDOW, SPACING_MM)
+    data = CacheDataset(items("train"), transforms, progress=False)
     loader = DataLoader(data, batch_size=BATCH, shuffle=True, drop_last=True)
     model = TutorialNetwork()
     outline, label = DiceCELoss(sigmoid=True), torch.nn.BCEWithLogitsLoss()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    ends = [time.perf_counter()]
-    for _ in range(EPOCHS):
+    yield model
+    while True:
         for batch in loader:
             optimizer.zero_grad()
             with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -124,21 +126,25 @@ def _peer(*, bf16: bool) -> list[float]:
             loss = loss + label(malignant.float()[:, 0], batch["malignant"].float())
             loss.backward()
             optimizer.step()
-        ends.append(time.perf_counter())
-    return ends
+        yield model
 
 
-def _items() -> list[dict[str, Any]]:
-    """The nodules that our cell is trained on."""
-    train = frozen_job().parts["train"]
-    manifest = train.manifest
+def _peer(*, bf16: bool) -> list[float]:
+    """When each epoch ended."""
+    epochs = peer_epochs(bf16=bf16)
+    return [time.perf_counter() for _, _ in zip(range(EPOCHS + 1), epochs, strict=False)]
+
+
+def items(part: str) -> list[dict[str, Any]]:
+    """The nodules of a part of our cell, as MONAI's transforms want them."""
+    lesions, manifest = frozen_job().parts[part].lesions, frozen_job().parts[part].manifest
     return [
         {
             "image": str(manifest.resolve(manifest.scan(lesion.scan_id).image)),
             "mask": str(manifest.resolve(str(lesion.mask))),
             "malignant": float(lesion.labels["malignant"] == 1),
         }
-        for lesion in train.lesions
+        for lesion in lesions
     ]
 
 

@@ -51,8 +51,8 @@ def _bottom(module: nn.Module) -> nn.Module:
     return module[1].submodule  # type: ignore[index, union-attr, return-value]
 
 
-def tutorial_transforms(window: Sequence[int], spacing_mm: Sequence[float]) -> Compose:
-    """What is cached, then what is random."""
+def cached_transforms(window: Sequence[int], spacing_mm: Sequence[float]) -> Compose:
+    """What is the same in every epoch."""
     both = ["image", "mask"]
     return Compose(
         [
@@ -62,6 +62,16 @@ def tutorial_transforms(window: Sequence[int], spacing_mm: Sequence[float]) -> C
             Spacingd(both, pixdim=spacing_mm, mode=("bilinear", "nearest")),
             ScaleIntensityRanged(["image"], LOW_HU, HIGH_HU, -1.0, 1.0, clip=True),
             ResizeWithPadOrCropd(both, window),
+        ]
+    )
+
+
+def tutorial_transforms(window: Sequence[int], spacing_mm: Sequence[float]) -> Compose:
+    """What is cached, then what is random."""
+    both = ["image", "mask"]
+    return Compose(
+        [
+            *cached_transforms(window, spacing_mm).transforms,
             RandFlipd(both, prob=0.5, spatial_axis=0),
             RandFlipd(both, prob=0.5, spatial_axis=1),
             RandFlipd(both, prob=0.5, spatial_axis=2),
