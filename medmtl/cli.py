@@ -49,6 +49,9 @@ def cross_validate(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show plan, sizes and costs; train nothing.")
     ] = False,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Freeze the plan, check every scan; train nothing.")
+    ] = False,
 ) -> None:
     """Train and test every arm on every fold; then evaluate and report."""
     from medmtl.config_file import load_config
@@ -62,6 +65,10 @@ def cross_validate(
         from medmtl.build.estimate import describe_plan
 
         print(describe_plan(loaded, experiment))
+        return
+    if prepare:
+        experiment.prepare()
+        print(f"plan:        {experiment.run.plan}, {len(experiment.plan)} cells for 'medmtl cell'")
         return
     from medmtl.build.tracking import tracked
 

@@ -1,5 +1,14 @@
 """The faults a user can mend, each ending a command with one message and exit code 2."""
 
+from collections.abc import Iterable
+
+
+def some_of(names: Iterable[object], most: int = 5) -> str:
+    """The first names in order, for a message, and how many more there are."""
+    texts = sorted(map(str, names))
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
 
 class MedmtlError(Exception):
     """A fault a user can mend.

@@ -157,6 +157,21 @@ def test_dry_run_shows_everything_and_writes_nothing(
     assert str(tmp_path) not in answer.out
 
 
+def test_prepare_leaves_a_run_whose_cells_can_be_trained_anywhere(
+    medmtl: Medmtl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = write_experiment(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    answer = medmtl("cross-validate", config.name, "--prepare")
+    assert (answer.code, answer.err) == (0, "")
+    (plan,) = tmp_path.rglob("plan.csv")
+    assert "4 cells" in answer.out
+    frozen = {"plan.csv", "folds.csv", "config.yaml", "contents.csv", "provenance.json"}
+    assert {path.name for path in plan.parent.iterdir()} == frozen
+    assert medmtl("cell", plan.parent, "joint_r0_f9").code == 2
+    assert medmtl("cross-validate", config.name, "--prepare").out == answer.out
+
+
 def test_finished_run_is_left_as_it_is(
     medmtl: Medmtl, small_run: SmallRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from medmtl.config_file import load_config
-from medmtl.errors import LeakageError, RunError
+from medmtl.errors import LeakageError, RunError, some_of
 from medmtl.evaluation.intervals import Resampling
 from medmtl.evaluation.run_comparison import ArmComparison, compare_arms
 from medmtl.evaluation.tables import with_train_size
@@ -130,7 +130,7 @@ def _require_same_images(first: _Run, other: _Run) -> None:
     if differs:
         raise LeakageError(
             f"scans with other voxels in {first.folder.path.name} than in "
-            f"{other.folder.path.name}: {len(differs)} ({', '.join(differs[:5])}); only runs on "
+            f"{other.folder.path.name}: {len(differs)} ({some_of(differs)}); only runs on "
             "the same images can be compared"
         )
 

@@ -34,7 +34,7 @@ from medmtl.data.tasks import (
     lesion_tasks,
     organ_tasks,
 )
-from medmtl.errors import ConfigError, RunError, TrainingError
+from medmtl.errors import ConfigError, RunError, TrainingError, some_of
 from medmtl.evaluation.subgroups import Subgroup
 from medmtl.experiment.baselines import (
     ColumnScores,
@@ -86,7 +86,7 @@ def build_from_run(path: Path) -> CrossValidation:
     if new:
         raise RunError(
             f"{run.path.name}: {len(new)} patients of the manifest are in no fold of this run "
-            f"({', '.join(sorted(new)[:5])}); it was begun with another manifest"
+            f"({some_of(new)}); it was begun with another manifest"
         )
     return _assemble(config, manifest, run, folds)
 

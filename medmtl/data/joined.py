@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medmtl.data.manifest import DataCard, Lesion, Manifest, Scan
-from medmtl.errors import ManifestError
+from medmtl.errors import ManifestError, some_of
 
 Value = TypeVar("Value")
 
@@ -121,6 +121,6 @@ def _require_unique(what: str, names: Iterable[str]) -> None:
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise ManifestError(
-            f"joined collections share the {what} {', '.join(sorted(twice)[:5])}; rename them in "
+            f"joined collections share the {what} {some_of(twice)}; rename them in "
             "one of the collections"
         )

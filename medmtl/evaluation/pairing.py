@@ -1,11 +1,9 @@
 """Which lesions two arms have in common, and whether they may be compared at all."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 
-from medmtl.errors import EvaluationError
+from medmtl.errors import EvaluationError, some_of
 
 
 def pair_lesions(
@@ -29,13 +27,13 @@ def pair_lesions(
     """
     for arm in (first, second):
         if arm["lesion_id"].duplicated().any():
-            again = few(arm.loc[arm["lesion_id"].duplicated(), "lesion_id"])
+            again = some_of(arm.loc[arm["lesion_id"].duplicated(), "lesion_id"])
             raise EvaluationError(f"{unit} more than once in one arm: {again}; give one row each")
     alone = set(first["lesion_id"]) ^ set(second["lesion_id"])
     if alone:
         raise EvaluationError(
-            f"{len(alone)} {unit} are in one arm only ({few(alone)}): evaluate both arms on the "
-            f"same {unit}"
+            f"{len(alone)} {unit} are in one arm only ({some_of(alone)}): evaluate both arms on "
+            f"the same {unit}"
         )
     kept = ["lesion_id", "patient_id", value]
     kept += [name for name in ("target", "fold") if name in first and name in second]
@@ -49,7 +47,8 @@ def pair_lesions(
     if broken.any():
         raise EvaluationError(
             f"{int(broken.sum())} {unit} have no finite {value} in one of the arms "
-            f"({few(pairs.loc[broken, 'lesion_id'])}): leave them out of both and state how many"
+            f"({some_of(pairs.loc[broken, 'lesion_id'])}): leave them out of both and state how "
+            "many"
         )
     return pairs.drop(columns=["patient_id_second", "target_second"], errors="ignore")
 
@@ -64,14 +63,8 @@ def _refuse_contradictions(pairs: pd.DataFrame, unit: str) -> None:
         if differs.any():
             raise EvaluationError(
                 f"{int(differs.sum())} {unit} have another {column} in each arm "
-                f"({few(pairs.loc[differs, 'lesion_id'])}): the arms are of different cohorts"
+                f"({some_of(pairs.loc[differs, 'lesion_id'])}): the arms are of different cohorts"
             )
-
-
-def few(names: Iterable[object]) -> str:
-    """The first names in order, for a message."""
-    ordered = sorted(map(str, names))
-    return ", ".join(ordered[:5]) + (", ..." if len(ordered) > 5 else "")
 
 
 def pair_predictions(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -88,6 +81,6 @@ def pair_predictions(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     if differs.any():
         raise EvaluationError(
             f"{int(differs.sum())} lesions lie in another fold in each arm "
-            f"({few(pairs.loc[differs, 'lesion_id'])}): fold by fold comparison needs one split"
+            f"({some_of(pairs.loc[differs, 'lesion_id'])}): fold by fold comparison needs one split"
         )
     return pairs.drop(columns="fold_second")

@@ -5,8 +5,7 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
-from medmtl.errors import EvaluationError, LeakageError
-from medmtl.evaluation.pairing import few
+from medmtl.errors import EvaluationError, LeakageError, some_of
 
 PREDICTION_KEYS = ["arm", "patient_id", "lesion_id", "task", "fold", "output"]
 SEGMENTATION_KEYS = ["arm", "patient_id", "scan_id", "task", "structure"]
@@ -59,7 +58,7 @@ def _check_values(rows: pd.DataFrame, where: str, *, scores: bool) -> None:
     if missing.any():
         raise EvaluationError(
             f"{where}: {int(missing.sum())} predictions are missing "
-            f"({few(rows.loc[missing, 'lesion_id'])}): finish the run, or name the arm in "
+            f"({some_of(rows.loc[missing, 'lesion_id'])}): finish the run, or name the arm in "
             "`baselines`"
         )
     if prediction.min() < 0 or prediction.max() > 1:
@@ -110,7 +109,8 @@ def check_segmentation(segmentation: pd.DataFrame, lesions: pd.DataFrame) -> Non
         if wrong.any():
             raise EvaluationError(
                 f"segmentation: {int(wrong.sum())} rows where {column} is missing though the "
-                f"volumes say it exists, or the reverse ({few(segmentation.loc[wrong, 'scan_id'])})"
+                "volumes say it exists, or the reverse "
+                f"({some_of(segmentation.loc[wrong, 'scan_id'])})"
             )
     keys = ["task", "structure", "scan_id", "lesion_id"]
     drawn = segmentation.assign(drawn=segmentation["reference_volume_ml"] > 0)
@@ -210,7 +210,7 @@ def _check_cohort(table: pd.DataFrame, lesions: pd.DataFrame, name: str) -> None
     if unknown.any():
         raise EvaluationError(
             f"{name}: {table.loc[unknown, 'lesion_id'].nunique()} lesions are not in the lesions "
-            f"table ({few(table.loc[unknown, 'lesion_id'].unique())})"
+            f"table ({some_of(table.loc[unknown, 'lesion_id'].unique())})"
         )
     owner = lesions["patient_id"].reindex(table["lesion_id"]).to_numpy()
     if (owner != table["patient_id"].to_numpy()).any():

@@ -12,7 +12,7 @@ from medmtl.data.audit import AuditEntry, require_no_leak
 from medmtl.data.cases import Preparation, prepare_cases
 from medmtl.data.manifest import Manifest
 from medmtl.data.tasks import ClassificationTask
-from medmtl.errors import RunError
+from medmtl.errors import RunError, some_of
 from medmtl.evaluation.subgroups import Subgroup
 from medmtl.evaluation.summary import summarize
 from medmtl.evaluation.tables import with_train_size
@@ -73,8 +73,7 @@ class CrossValidation:
         nursery = make_nursery(CELL_MODULES, self.threads_per_worker)
         if any(not self.run.cell(cell.cell_id).done.is_file() for cell in self.plan):
             nursery.warm_up()  # the libraries are imported while we look at the images
-        freeze_plan(self.run, self.plan, self.config_text, self.folds, self.binding)
-        self._prepare()
+        self.prepare()
         run_cells(
             [cell.cell_id for cell in self.plan],
             run=self.run,
@@ -129,8 +128,14 @@ class CrossValidation:
         write_json(self.run.summary, summary)
         return summary
 
-    def _prepare(self) -> None:
-        """Fills the cache and audits the folds, before any training."""
+    def prepare(self) -> None:
+        """Freezes the plan, fills the cache and audits the folds; cells can then be trained.
+
+        Raises:
+            RunError: The folder belongs to another plan or to other images.
+            LeakageError: A patient, series or image would cross from training into testing.
+        """
+        freeze_plan(self.run, self.plan, self.config_text, self.folds, self.binding)
         fold_of = dict(zip(self.folds["patient_id"], self.folds["fold"], strict=True))
         hashes = self._fill_cache()
         entries = [
@@ -162,7 +167,7 @@ class CrossValidation:
         if other:
             raise RunError(
                 f"the run {self.run.path.name} was begun with other images: {len(other)} scans are "
-                f"new, gone or changed ({', '.join(other[:5])}); put them back, or give the "
+                f"new, gone or changed ({some_of(other)}); put them back, or give the "
                 "experiment another name"
             )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from medmtl.errors import ConfigError, LeakageError, MedmtlError, TrainingError
+from medmtl.errors import ConfigError, LeakageError, MedmtlError, TrainingError, some_of
 
 FOLD_COLUMNS = ["repeat", "patient_id", "fold"]
 NO_STRATUM = "(missing)"
@@ -89,11 +89,11 @@ def read_folds(path: Path, patients: Iterable[str]) -> pd.DataFrame:
     whole &= table["repeat"].str.fullmatch(r"\d{1,4}")
     if not whole.all():
         odd = table[~whole].apply(lambda row: f"{row['fold']!r} (of {row['patient_id']})", axis=1)
-        faults.append(f"a fold and a repeat must be a number 0, 1, ...; got {_some(odd)}")
+        faults.append(f"a fold and a repeat must be a number 0, 1, ...; got {some_of(odd)}")
     table = table[whole].astype({"fold": int, "repeat": int}).drop_duplicates()
     leaks = _patients_in_two_folds(table)
     if leaks:
-        faults.append(f"a patient must be in one fold only: {_some(leaks)}")
+        faults.append(f"a patient must be in one fold only: {some_of(leaks)}")
     faults += _gaps(table, cohort)
     if faults:
         kind: type[MedmtlError] = LeakageError if leaks else ConfigError
@@ -229,24 +229,18 @@ def _gaps(table: pd.DataFrame, cohort: Sequence[str]) -> list[str]:
         faults.append("there is one fold only, 0; a cross-validation needs two or more")
     unused = sorted(set(range(repeats)) - set(table["repeat"]))
     if unused:
-        faults.append(f"nobody is in repeat {_some(unused)}; number the repeats from 0")
+        faults.append(f"nobody is in repeat {some_of(unused)}; number the repeats from 0")
     for repeat, rows in table.groupby("repeat"):
         unused = sorted(set(range(folds)) - set(rows["fold"]))
         if unused:
             faults.append(
-                f"repeat {repeat} has nobody in fold {_some(unused)}; "
+                f"repeat {repeat} has nobody in fold {some_of(unused)}; "
                 f"number the folds 0 to {folds - 1} without a gap"
             )
         absent = sorted(set(cohort) - set(rows["patient_id"]))
         if absent:
-            faults.append(f"repeat {repeat} lacks {len(absent)} patients: {_some(absent)}")
+            faults.append(f"repeat {repeat} lacks {len(absent)} patients: {some_of(absent)}")
     return faults
-
-
-def _some(things: Iterable[object], most: int = 10) -> str:
-    texts = [str(thing) for thing in things]
-    more = f" and {len(texts) - most} more" if len(texts) > most else ""
-    return ", ".join(texts[:most]) + more
 
 
 def _counts(strata: pd.Series) -> str:

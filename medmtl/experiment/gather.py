@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medmtl.errors import LeakageError, RunError
+from medmtl.errors import LeakageError, RunError, some_of
 from medmtl.experiment.plan import Cell
 from medmtl.run_folder import (
     OUT_OF_FOLD_COLUMNS,
@@ -41,7 +41,7 @@ def gather(run: RunFolder, cells: Sequence[Cell]) -> tuple[pd.DataFrame, pd.Data
     unfinished = [cell.cell_id for cell in cells if not run.cell(cell.cell_id).done.is_file()]
     if unfinished:
         raise RunError(
-            f"{len(unfinished)} of {len(cells)} cells are not finished: {_some(unfinished)}; "
+            f"{len(unfinished)} of {len(cells)} cells are not finished: {some_of(unfinished)}; "
             "'medmtl cross-validate' with the run's config.yaml goes on with them"
         )
     predictions = _concatenate(run, cells, lambda cell: cell.out_of_fold, OUT_OF_FOLD_COLUMNS)
@@ -131,7 +131,7 @@ def _require_disjoint_folds(rows: pd.DataFrame, repeats: dict[str, int]) -> None
                 leaks.append(f"{name} by {' and '.join(group['cell'])}")
     if leaks:
         raise LeakageError(
-            f"tested by two folds: {_some(leaks)}; the run cannot be used, "
+            f"tested by two folds: {some_of(leaks)}; the run cannot be used, "
             "mend its folds and start it again under another name"
         )
 
@@ -143,11 +143,6 @@ def _require_once(rows: pd.DataFrame, what: str) -> None:
     if not twice.empty:
         rows_named = ["/".join(row) for row in twice[key].itertuples(index=False)]
         raise RunError(
-            f"rows stand twice in a cell's table: {_some(rows_named)}; "
+            f"rows stand twice in a cell's table: {some_of(rows_named)}; "
             "delete those cells' folders and give the command that runs them again"
         )
-
-
-def _some(things: Sequence[str]) -> str:
-    more = f" and {len(things) - MOST_NAMED} more" if len(things) > MOST_NAMED else ""
-    return ", ".join(things[:MOST_NAMED]) + more

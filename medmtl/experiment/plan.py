@@ -4,12 +4,13 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from medmtl.errors import ConfigError, RunError
+from medmtl.errors import ConfigError, RunError, some_of
 from medmtl.run_folder import RunFolder, write_text
 
 ARM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
@@ -140,6 +141,7 @@ def freeze_plan(
             shown.append(f"... and {len(differences) - len(shown)} more lines")
         raise RunError(
             f"the run folder {run.path.name} belongs to another plan (-: in it, +: asked for):\n"
+            + _cohort_change(present.get(run.folds), folds)
             + "\n".join(f"  {line}" for line in shown)
             + "\ngive the experiment another name, or another place (--set output=...), "
             "or delete the folder"
@@ -160,6 +162,23 @@ def _plan_text(plan: Sequence[Cell]) -> str:
     columns = [field.name for field in fields(Cell)]
     table = pd.DataFrame([asdict(cell) for cell in plan], columns=columns)
     return table.to_csv(index=False, lineterminator="\n")
+
+
+def _cohort_change(present: str | None, folds: pd.DataFrame) -> str:
+    """The patients by which two cohorts differ: one too few moves many others between folds."""
+    if present is None:
+        return ""
+    before, now = (
+        set(pd.read_csv(StringIO(present), dtype=str)["patient_id"]),
+        set(folds["patient_id"].astype(str)),
+    )
+    changes = [
+        f"{len(ids)} {'patient is' if len(ids) == 1 else 'patients are'} {what} "
+        f"({some_of(ids)})"
+        for what, ids in (("no longer in the cohort", before - now), ("new", now - before))
+        if ids
+    ]
+    return f"  {'; '.join(changes)}\n" if changes else ""
 
 
 def _differences(path: Path, present: str, wanted: str) -> list[str]:

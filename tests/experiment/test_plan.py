@@ -93,6 +93,17 @@ def test_another_plan_is_refused_with_the_differences_and_nothing_written(run):
         freeze_plan(run, plan, config, FOLDS.assign(fold=0))
 
 
+def test_the_patients_by_which_a_cohort_has_changed_are_named_first(run):
+    plan = make_plan(["joint"], repeats=1, folds=2, seed=0)
+    freeze_plan(run, plan, "seed: 0\n", FOLDS)
+    fewer = FOLDS[FOLDS["patient_id"] != "b"]
+    with pytest.raises(RunError, match=r"1 patient is no longer in the cohort \(b\)"):
+        freeze_plan(run, plan, "seed: 0\n", fewer)
+    more = pd.DataFrame({"repeat": 0, "patient_id": [f"p{n}" for n in range(9)], "fold": 0})
+    with pytest.raises(RunError, match=r"9 patients are new \(p0, p1, p2, p3, p4 and 4 more\)"):
+        freeze_plan(run, plan, "seed: 0\n", pd.concat([FOLDS, more]))
+
+
 @pytest.mark.parametrize("written", [0, 1, 2])
 def test_a_freeze_killed_between_files_is_completed(run, monkeypatch, written):
     import medmtl.experiment.plan as module
