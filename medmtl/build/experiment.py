@@ -22,7 +22,7 @@ from medmtl.build.splits import (
 )
 from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
-from medmtl.config_knobs import LesionColumn, LogisticColumns, PredictedVolume, PredictionTable
+from medmtl.config_study import LesionColumn, LogisticColumns, PredictedVolume, PredictionTable
 from medmtl.data.cases import CaseLoader, Preparation
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.manifest_check import require_positions, require_sound
