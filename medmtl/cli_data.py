@@ -73,10 +73,12 @@ def describe(
 ) -> None:
     """Count labels, their overlap and their relation: what decides whether sharing can help."""
     from medmtl.data.description.describe import describe_manifests
-    from medmtl.data.description.picture import write_picture
+    from medmtl.data.description.picture import picture_kind, write_picture
     from medmtl.data.description.text import render_text
     from medmtl.data.manifest_files import read_manifest
 
+    if picture is not None:
+        picture_kind(picture)  # a name that cannot be drawn to is told before the work
     description = describe_manifests([read_manifest(path) for path in manifest])
     print(render_text(description), end="")
     if picture is not None:

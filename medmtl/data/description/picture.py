@@ -43,6 +43,18 @@ RANGES = (
 )
 
 
+def picture_kind(path: Path) -> str:
+    """What a picture's name says that it is: png or svg.
+
+    Raises:
+        MedmtlError: It says something else.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("png", "svg"):
+        raise MedmtlError(f"{path.name}: a picture's name must end in .png or .svg")
+    return kind
+
+
 def write_picture(description: CohortDescription, path: Path) -> None:
     """Draws a description as one page.
 
@@ -54,9 +66,7 @@ def write_picture(description: CohortDescription, path: Path) -> None:
         MedmtlError: The name ends in something else.
         RunError: The file cannot be written.
     """
-    kind = path.suffix.lower().removeprefix(".")
-    if kind not in ("png", "svg"):
-        raise MedmtlError(f"{path.name}: a picture's name must end in .png or .svg")
+    kind = picture_kind(path)
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
     with matplotlib.rc_context(STYLE):
         figure = _draw(description)
