@@ -173,8 +173,7 @@ def _cohort_change(present: str | None, folds: pd.DataFrame) -> str:
         set(folds["patient_id"].astype(str)),
     )
     changes = [
-        f"{len(ids)} {'patient is' if len(ids) == 1 else 'patients are'} {what} "
-        f"({some_of(ids)})"
+        f"{len(ids)} {'patient is' if len(ids) == 1 else 'patients are'} {what} ({some_of(ids)})"
         for what, ids in (("no longer in the cohort", before - now), ("new", now - before))
         if ids
     ]
