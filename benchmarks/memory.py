@@ -1,15 +1,12 @@
 """How much memory the data take, beyond the libraries."""
 
-import resource
 from pathlib import Path
 
-MB = 1024**2
 
-
-def resident_mb() -> float:
-    """Of this process now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / MB
+def private_mb() -> float:
+    """Of this process now, without files of the page cache that are mapped into it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
 
 
 def peak_mb() -> float:

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.contest import OURS, ROOT, Bar, Contest
 
 PATIENTS, SIZE, SPACING_MM = 12, 96, 1.5
-PATCHES = 96
+PATCHES, LEAST_S = 96, 6.0
 LOW_HU, HIGH_HU = -1000.0, 600.0
 FOLDER = ROOT / "runs" / "bench"
 COHORT = FOLDER / "patch-cohort"
@@ -23,8 +23,10 @@ CONTEST = Contest(
     name="patches",
     title="Random 96³ patches from a cohort of nii.gz",
     work=(
-        f"{PATIENTS} synthetic chest CT with label maps, resampled to 1.5 mm; {PATCHES} patches of "
-        "image and labels, at random places, one process and thread"
+        f"{PATIENTS} synthetic chest CT with label maps, resampled to 1.5 mm; patches of image and "
+        f"labels at random places, at least {PATCHES} and for at least {LEAST_S:.0f} s, one "
+        "process and thread. Memory is the process's own: files in the system's page cache, "
+        "mapped or read, are nobody's"
     ),
     contestants={
         OURS: "our cache (blosc2, 64³ chunks)",
@@ -180,16 +182,19 @@ def contest(name: str) -> dict[str, float]:
     import torchio  # noqa: F401
 
     import medmtl.build.data  # noqa: F401
-    from benchmarks.memory import peak_mb, resident_mb
+    from benchmarks.memory import private_mb
 
-    before_mb = resident_mb()
+    before_mb = most_mb = private_mb()
     patches = _CONTESTANTS[name]()
     next(patches)  # whatever is made ready once
-    start_s = time.perf_counter()
-    for _ in range(PATCHES):
-        next(patches)
+    count, start_s = 0, time.perf_counter()
+    while count < PATCHES or time.perf_counter() - start_s < LEAST_S:
+        for _ in range(8):
+            next(patches)
+        count += 8
+        most_mb = max(most_mb, private_mb())
     seconds = time.perf_counter() - start_s
-    return {"patches_per_s": PATCHES / seconds, "data_mb": max(1.0, peak_mb() - before_mb)}
+    return {"patches_per_s": count / seconds, "data_mb": max(1.0, most_mb - before_mb)}
 
 
 if __name__ == "__main__":
