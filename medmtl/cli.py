@@ -10,6 +10,7 @@ from typer._click.exceptions import ClickException  # typer's own copy; it has n
 
 from medmtl.cli_config import configuration
 from medmtl.cli_data import importing, manifests, phantom
+from medmtl.cli_scan import scan
 from medmtl.errors import MedmtlError
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.add_typer(importing, name="import")
 app.add_typer(manifests, name="manifest")
 app.add_typer(configuration, name="config")
+app.add_typer(scan, name="scan")
 app.command()(phantom)
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, laid on top of the file.")]

@@ -90,7 +90,7 @@ class CaseCache:
         """Opens the case made from these files with these settings; makes it if need be.
 
         Args:
-            sources: Files by role; their bytes are part of the key.
+            sources: Files and folders by role; their bytes are part of the key.
             settings: Of the transform; part of the key.
             make: Computes the case, with what else is stored beside it
                 (`content_hash`, `spacing_mm`).
@@ -154,6 +154,13 @@ class CaseCache:
         return self.folder / "cases" / key[:2] / key
 
     def _digest(self, path: Path) -> str:
+        """Hashes a file's bytes; of a folder, those of its files, by whatever names."""
+        if path.is_dir():
+            every = sorted(self._digest_file(each) for each in path.rglob("*") if each.is_file())
+            return hashlib.blake2b(" ".join(every).encode(), digest_size=16).hexdigest()
+        return self._digest_file(path)
+
+    def _digest_file(self, path: Path) -> str:
         """Hashes a file's bytes; remembers it by path, size and time of change."""
         facts = path.stat()
         memo = f"{path.resolve()}|{facts.st_size}|{facts.st_mtime_ns}"

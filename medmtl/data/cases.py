@@ -113,7 +113,7 @@ class CaseLoader:
 
     def _existing(self, relative: str) -> Path:
         path = self.manifest.resolve(relative)
-        if not path.is_file():
+        if not path.exists():
             read_volume(path, name=relative)  # tells what is wrong
         return path
 

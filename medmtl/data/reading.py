@@ -55,13 +55,17 @@ def read_volume(path: Path, *, name: str) -> Volume:
     """Reads an image.
 
     Args:
-        path: A .nii or .nii.gz file.
+        path: A .nii or .nii.gz file, a folder with one CT series in DICOM, or a .dcm file.
         name: What messages call it: pseudonyms and relative paths, never an absolute path.
 
     Raises:
         ScanError: The file is missing, damaged, not one 3D volume, has no place in the
             patient, or its voxels cannot be Hounsfield units.
     """
+    if _is_dicom(path):
+        from medmtl.data.dicom.reader import read_series  # which itself imports this file
+
+        return read_series(path, name=name)
     voxels, affine = _read(path, name)
     low, high = float(voxels.min()), float(voxels.max())
     if low == high:
@@ -83,6 +87,10 @@ def read_grid(path: Path, *, name: str) -> Grid:
     Raises:
         ScanError: The header cannot be read, or says no place in the patient.
     """
+    if _is_dicom(path):
+        from medmtl.data.dicom.reader import read_series_grid
+
+        return read_series_grid(path, name=name)
     try:
         image = nib.load(path)
         shape = _shape_3d(image, name)
@@ -168,6 +176,10 @@ def describe_other_grid(mask: Grid, image: Grid) -> str:
         "the voxels of the mask are not at the same places in the patient as those of its "
         "image; write the mask with the image's affine"
     )
+
+
+def _is_dicom(path: Path) -> bool:
+    return path.suffix.lower() == ".dcm" or path.is_dir()
 
 
 def _read(path: Path, name: str) -> tuple[Real[np.ndarray, "i j k"], Float64[np.ndarray, "4 4"]]:

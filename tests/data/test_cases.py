@@ -4,14 +4,17 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from medmtl.data import cases as cases_module
 from medmtl.data.audit import content_hash
 from medmtl.data.cache import CaseCache
 from medmtl.data.cases import CaseLoader, Preparation, prepare_cases
+from medmtl.data.dicom.reader import read_series
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.reading import Volume
 from medmtl.errors import ManifestError, ScanError
+from tests.data.dicom.writers import Phantom, write_series
 from tests.data.phantoms import save_nifti
 from tests.synthetic import write_cohort
 
@@ -202,3 +205,20 @@ def test_a_scan_that_two_grids_need_is_read_and_hashed_once(
 def test_a_mask_that_was_not_drawn_is_none(manifest: Manifest, tmp_path: Path) -> None:
     lesion = replace(manifest.lesions[0], mask=None)
     assert loader(manifest, tmp_path).read_lesion_mask(manifest.scans[0], lesion) is None
+
+
+def test_a_scan_may_be_a_folder_of_dicom_and_a_changed_file_is_noticed(tmp_path: Path) -> None:
+    manifest = write_cohort(tmp_path, patients=1, side=12)
+    series = write_series(manifest.data_root / "series", Phantom(shape=(8, 7, 6)))
+    scan = replace(manifest.scans[0], image="series", organ_mask=None)
+    manifest = replace(manifest, scans=(scan,), lesions=())
+    first = loader(manifest, tmp_path).open(scan)
+    assert loader(manifest, tmp_path).open(scan).folder == first.folder
+    expected = read_series(series, name="series")
+    assert first.content_hash == content_hash(expected)
+    one = sorted(series.iterdir())[0]
+    image = dcmread(one)
+    image.RescaleIntercept = float(image.RescaleIntercept) + 1
+    image.save_as(one)
+    changed = loader(manifest, tmp_path).open(scan)
+    assert changed.folder != first.folder and changed.content_hash != first.content_hash
