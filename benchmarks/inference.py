@@ -72,7 +72,7 @@ def prepare() -> dict[str, str]:
         SHAPE,
         patch=chosen.patch,
         overlap=chosen.overlap,
-        stem=chosen.stem,
+        stride=chosen.stride,
     )
     asked = sum(int(np.prod(each.size)) for each in tiles) / np.prod(SHAPE)
     return {

@@ -12,12 +12,13 @@ from medmtl.build.data import (
     build_manifest,
     build_patches,
     build_scan_dataset,
+    build_windows,
 )
 from medmtl.build.learning import build_losses, build_model, build_tasks, build_training
 from medmtl.build.splits import drawn_scans, lesions_of, split_patients
 from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
-from medmtl.config_knobs import Organs
+from medmtl.config_knobs import Organs, Segmentation
 from medmtl.data.cache import CachedCase
 from medmtl.data.dataset import LesionDataset
 from medmtl.data.manifest import Manifest
@@ -157,9 +158,12 @@ def _fingerprint(
 def build_segmenter(config: Config, models: Sequence[MultiTaskModel], task: str) -> LesionSegmenter:
     """Outlines lesions with the models of one arm's configuration."""
     (arm,) = config.arms.values()
+    head = config.heads[task]
+    assert isinstance(head, Segmentation)  # the tasks were made of the heads
     return LesionSegmenter(
         models=models,
         task=task,
+        window=build_windows(config)[head.window].size,
         region_mm=config.inference.region_mm,
         spacing_mm=config.spacing_mm,
         intensity=build_intensity(config),
@@ -198,7 +202,7 @@ def build_organ_segmenter(
         ],
         task=task,
         patch=build_patches(config)[task.window].size,
-        stem=models[0].stem_stride,
+        stride=models[0].coarsest_stride,
         overlap=min(QUICK_OVERLAP, config.inference.overlap) if quick else config.inference.overlap,
         intensity=build_intensity(config, task.window),
         shown=arm.input,

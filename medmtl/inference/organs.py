@@ -37,7 +37,7 @@ class OrganSegmenter:
         task: Which head; its structures' places, from 1, are the values of the label map.
         patch: Voxels of a training patch: depth, height, width. Windows are as large or larger.
         overlap: Of neighbouring windows, as a share of the patch.
-        stem: What a window's sides must be multiples of.
+        stride: Of the networks' coarsest features.
         intensity: How HU are scaled.
         shown: The image, or what a control sees of it.
         offsets: Of each model and structure, what a logit must exceed; a training that weighs
@@ -51,7 +51,7 @@ class OrganSegmenter:
     task: OrganTask
     patch: Size
     overlap: float
-    stem: Sequence[int]
+    stride: Sequence[int]
     intensity: IntensityWindow
     shown: Shown
     offsets: Sequence[Sequence[float]]
@@ -115,7 +115,7 @@ class OrganSegmenter:
     ) -> Iterator[Float[Tensor, "structures depth height width"]]:
         image_hu = self._shown_hu(case)
         blocks = body_blocks(image_hu)
-        tiles = tile(blocks, case.shape, patch=self.patch, overlap=self.overlap, stem=self.stem)
+        tiles = tile(blocks, case.shape, patch=self.patch, overlap=self.overlap, stride=self.stride)
         # Of a chest at full resolution fp32 would take gigabytes.
         dtype = torch.float16 if self.precision == "bf16" else torch.float32
         shape = (len(self.task.structures), *case.shape)

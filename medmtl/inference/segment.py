@@ -15,7 +15,7 @@ from torch import Tensor
 from medmtl.data.cache import CachedCase
 from medmtl.data.geometry import Grid, voxel_to_world, world_to_voxel
 from medmtl.data.intensity import IntensityWindow, Shown, hide_image
-from medmtl.data.windows import NO_HU
+from medmtl.data.windows import NO_HU, Size
 from medmtl.models.multitask import MultiTaskModel
 
 # Half turns about each axis and back, a closed set: each axis is mirrored in half of the views,
@@ -32,6 +32,7 @@ class LesionSegmenter:
     Attributes:
         models: In evaluation mode.
         task: Name of the segmentation head.
+        window: Voxels of the window that it was trained on.
         region_mm: The box around the position that is looked at (depth, height, width); a
             lesion that is larger is cut off at its faces.
         spacing_mm: Of the working grid.
@@ -43,6 +44,7 @@ class LesionSegmenter:
 
     models: Sequence[MultiTaskModel]
     task: str
+    window: Size
     region_mm: tuple[float, float, float]
     spacing_mm: tuple[float, float, float]
     intensity: IntensityWindow
@@ -65,7 +67,7 @@ class LesionSegmenter:
     ) -> tuple[Bool[np.ndarray, "i j k"], list[Bool[np.ndarray, "i j k"]]]:
         """What the models outline together (mean logits), and what each outlines alone."""
         region = self._region(case, position_mm)
-        each = self._logits(case, region.box)
+        each = self._logits(case, region)
 
         def outline(logits: Float[Tensor, "depth height width"]) -> Bool[np.ndarray, "i j k"]:
             mask = _onto_grid(logits, region, case.affine, grid)
@@ -78,29 +80,46 @@ class LesionSegmenter:
         centre = world_to_voxel(case.affine, position_mm)
         half = np.array(self.region_mm) / np.array(self.spacing_mm) / 2
         shape = np.array(case.shape)
-        # As many voxels as a training window of that size, and no more: a network that has always
-        # seen lesions at one distance from the border outlined half of many elsewhere.
         stem = np.array(self.models[0].stem_stride)
         length = (np.ceil((2 * half - SAME_LENGTH) / stem) * stem).astype(int)
         start = np.rint(centre - (length - 1) / 2).astype(int)
         first = np.clip(start, 0, shape - 1)
         last = np.clip(start + length, first + 1, shape)
+        # What training showed is always there, air beyond the file included: a network that has
+        # seen windows of eight slices outlined two thirds of many lesions in files of five.
+        window = np.array(self.window)
+        shown = np.rint(centre - (window - 1) / 2).astype(int)
+        before = np.maximum(first - shown, 0)
+        after = np.maximum(shown + window - last, 0)
+        # Longer by whole strides: decoded features would lie beside the encoder's otherwise.
+        beyond = -(last - first + before + after - window) % np.array(
+            self.models[0].coarsest_stride
+        )
+        before, after = before + beyond // 2, after + beyond - beyond // 2
         depth, height, width = (slice(int(s), int(e)) for s, e in zip(first, last, strict=True))
         return _Region(
             box=(depth, height, width),
+            margins=list(zip(before.tolist(), after.tolist(), strict=True)),
             low=np.maximum(centre - half, -0.5),
             high=np.minimum(centre + half, shape - 0.5),
         )
 
     @torch.no_grad()
     def _logits(
-        self, case: CachedCase, box: tuple[slice, slice, slice]
+        self, case: CachedCase, region: "_Region"
     ) -> Float[Tensor, "models depth height width"]:
-        image_hu = torch.as_tensor(case.read_image(box)).float()[None, None]
+        image_hu = torch.as_tensor(case.read_image(region.box)).float()[None, None]
         inside = torch.ones_like(image_hu, dtype=torch.bool)
         image_hu = hide_image(image_hu, inside, self.shown)
-        image, cut = self._padded(image_hu)
-        image = self.intensity.scale(image)
+        flat = [amount for pair in reversed(region.margins) for amount in pair]
+        image = self.intensity.scale(F.pad(image_hu, flat, value=float(NO_HU)))
+        cut = (
+            ...,
+            *(
+                slice(a, a + n)
+                for (a, _), n in zip(region.margins, image_hu.shape[2:], strict=True)
+            ),
+        )
         mirrors = MIRRORS if self.average_views else MIRRORS[:1]
         of_models = []
         for model in self.models:
@@ -111,17 +130,6 @@ class LesionSegmenter:
                 total += logits.flip(axes)[cut]
             of_models.append(total[0, 0] / len(mirrors))
         return torch.stack(of_models)
-
-    def _padded(self, image_hu: Tensor) -> tuple[Tensor, tuple[slice, ...]]:
-        """Fills up to what the encoder's stem divides; says where the image then lies."""
-        stem = self.models[0].stem_stride
-        pads, cut = [], [slice(None), slice(None)]
-        for length, stride in zip(image_hu.shape[2:], stem, strict=True):
-            missing = -length % stride
-            pads.append((missing // 2, missing - missing // 2))
-            cut.append(slice(missing // 2, missing // 2 + length))
-        flat = [amount for pair in reversed(pads) for amount in pair]
-        return F.pad(image_hu, flat, value=float(NO_HU)), tuple(cut)
 
 
 def piece_at(
@@ -144,10 +152,12 @@ class _Region:
 
     Attributes:
         box: The voxels that the network sees.
+        margins: Of each axis, the voxels of air that it sees before and behind them.
         low, high: The exact bounds, to a fraction of a voxel.
     """
 
     box: tuple[slice, slice, slice]
+    margins: Sequence[tuple[int, int]]
     low: NDArray[np.float64]
     high: NDArray[np.float64]
 

@@ -71,7 +71,7 @@ def tile(
     *,
     patch: Size,
     overlap: float,
-    stem: Sequence[int],
+    stride: Sequence[int],
 ) -> list[Tile]:
     """Lays windows over the body.
 
@@ -80,7 +80,8 @@ def tile(
         shape: Voxels of the scan.
         patch: Voxels of a training patch; no window is smaller.
         overlap: Of neighbouring windows, as a share of the patch.
-        stem: What a window's sides must be multiples of.
+        stride: Of the network's coarsest features. Windows are longer than the patch by whole
+            strides: else what is decoded lies beside what was encoded, as never in training.
 
     Returns:
         Windows whose cores together hold every block of the body, and none voxel twice.
@@ -93,7 +94,8 @@ def tile(
         found = np.flatnonzero(blocks.any(axis=others)) * BLOCK
         first, last = int(found[0]), min(int(found[-1]) + BLOCK, shape[axis])
         shared = min(round(overlap * patch[axis]), patch[axis] - 1)
-        lengths = [ceil(patch[axis] * fourths / 4 / stem[axis]) * stem[axis] for fourths in FOURTHS]
+        longer = [round((fourths / 4 - 1) * patch[axis] / stride[axis]) for fourths in FOURTHS]
+        lengths = [patch[axis] + strides * stride[axis] for strides in sorted(set(longer))]
         options.append([_row(first, last, shape[axis], length, shared) for length in lengths])
     laid = _laid(options, blocks.astype(np.float32))
     rows, needed = min(laid, key=lambda each: _cost(*each))

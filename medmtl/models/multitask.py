@@ -37,6 +37,7 @@ class MultiTaskModel(nn.Module):
             separate_norms(encoder, kinds)
         self.encoder = encoder
         self.stem_stride: Stride = encoder.strides[0]
+        self.coarsest_stride: Stride = encoder.strides[-1]
         # Prefixed: a ModuleDict refuses names that it has as methods, such as "type".
         self.heads = nn.ModuleDict({f"task_{name}": head for name, head in heads.items()})
         guard_convolutions(self)

@@ -69,7 +69,7 @@ def segmenter(model: MultiTaskModel, task=TASK) -> OrganSegmenter:
         networks=[make_network(model, task.name, runtime="torch", precision="fp32")],
         task=task,
         patch=(4, 8, 8),
-        stem=(1, 1, 1),
+        stride=(1, 1, 1),
         overlap=0.25,
         intensity=IntensityWindow(low_hu=LOW_HU, high_hu=HIGH_HU),
         shown="image",

@@ -63,6 +63,7 @@ def make_arm(
         return LesionSegmenter(
             models=models,
             task=task,
+            window=(4, 4, 4),
             region_mm=(24.0, 24.0, 24.0),
             spacing_mm=SPACING_MM,
             intensity=IntensityWindow(low_hu=LOW_HU, high_hu=HIGH_HU),
@@ -79,7 +80,7 @@ def make_arm(
             ],
             task=task,
             patch=(4, 8, 8),
-            stem=(1, 1, 1),
+            stride=(1, 1, 1),
             overlap=0.25,
             intensity=IntensityWindow(low_hu=LOW_HU, high_hu=HIGH_HU),
             shown="image",

@@ -72,7 +72,7 @@ def segmenter(*models: MultiTaskModel, **changes) -> OrganSegmenter:
         "offsets": [[0.0] * 3] * max(1, len(models)),
         "task": TASK,
         "patch": (4, 8, 8),
-        "stem": (1, 1, 1),
+        "stride": (1, 1, 1),
         "overlap": 0.25,
         "intensity": IntensityWindow(low_hu=LOW_HU, high_hu=HIGH_HU),
         "shown": "image",

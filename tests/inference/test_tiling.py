@@ -14,8 +14,8 @@ def blocks_of(shape: tuple[int, int, int]) -> np.ndarray:
     return np.zeros([-(-side // BLOCK) for side in shape], dtype=bool)
 
 
-def lay(blocks, shape, patch=(8, 12, 12), overlap=0.25, stem=(1, 2, 2)) -> list[Tile]:
-    return tile(blocks, shape, patch=patch, overlap=overlap, stem=stem)
+def lay(blocks, shape, patch=(8, 12, 12), overlap=0.25, stride=(1, 2, 2)) -> list[Tile]:
+    return tile(blocks, shape, patch=patch, overlap=overlap, stride=stride)
 
 
 sides = st.integers(1, 90)
@@ -28,15 +28,15 @@ sides = st.integers(1, 90)
     share=st.sampled_from([0.001, 0.05, 1.0]),
     overlap=st.sampled_from([0.0, 0.25, 0.5, 0.9, 0.99]),
     patch=st.sampled_from([(8, 12, 12), (4, 8, 8), (32, 48, 40), (5, 7, 9)]),
-    stem=st.sampled_from([(1, 1, 1), (1, 2, 2), (2, 4, 4)]),
+    stride=st.sampled_from([(1, 1, 1), (1, 2, 2), (2, 4, 4)]),
 )
 def test_every_voxel_of_the_body_is_answered_by_exactly_one_window(
-    shape, seed, share, overlap, patch, stem
+    shape, seed, share, overlap, patch, stride
 ) -> None:
     blocks = blocks_of(shape)
     blocks[:] = np.random.default_rng(seed).random(blocks.shape) < share
     answered = np.zeros(shape, dtype=int)
-    tiles = lay(blocks, shape, patch, overlap, stem)
+    tiles = lay(blocks, shape, patch, overlap, stride)
     for each in tiles:
         answered[each.core] += 1
         for start, size, side, inner in zip(
@@ -44,8 +44,8 @@ def test_every_voxel_of_the_body_is_answered_by_exactly_one_window(
         ):
             assert start <= side.start < side.stop <= start + size
             assert (inner.start, inner.stop) == (side.start - start, side.stop - start)
-        for size, smallest, step in zip(each.size, patch, stem, strict=True):
-            assert smallest <= size < 2 * smallest + step and size % step == 0
+        for size, smallest, step in zip(each.size, patch, stride, strict=True):
+            assert smallest <= size <= 2 * smallest + step and (size - smallest) % step == 0
     voxels = blocks.repeat(BLOCK, 0).repeat(BLOCK, 1).repeat(BLOCK, 2)
     inside = voxels[tuple(slice(side) for side in shape)]
     assert (answered[inside] == 1).all() and answered.max(initial=0) <= 1
