@@ -7,6 +7,7 @@ has everything in its cache when the clock starts.
 """
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -54,6 +55,7 @@ def prepare() -> dict[str, str]:
     settings += [f"training.{key}={value}" for key, value in schedule.items()]
     config = load_config(ROOT / "configs" / "lidc.yaml", settings)
     import_lidc_nodules(DATA, config.manifest[0])
+    shutil.rmtree(RUN, ignore_errors=True)  # the configuration may have changed since
     experiment = build_cross_validation(config)
     freeze_plan(
         experiment.run,
