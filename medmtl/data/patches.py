@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Integer, Real
 from numpy.typing import NDArray
 from torch import Generator, Tensor
@@ -21,6 +20,7 @@ from medmtl.data.dataset import Batch, InputView
 from medmtl.data.geometry import WHOLE
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.placement import SpatialAugmentation
+from medmtl.data.sampling import interpolate, reached_box
 from medmtl.data.tasks import OrganTask
 from medmtl.data.windows import NO_HU, Size, voxel_offsets
 
@@ -170,23 +170,17 @@ class ScanDataset:
         if torch.equal(matrix.abs(), torch.eye(3)):
             return _cut_upright(case, self.patch.size, centre, matrix)
         spacing = torch.tensor(self.patch.spacing_mm)
-        offsets = voxel_offsets(self.patch.size) * spacing
-        points = offsets @ matrix.T / spacing + torch.as_tensor(centre, dtype=torch.float32)
-        shape = torch.tensor(case.shape)
-        first = points.amin((0, 1, 2)).floor().long().clamp(torch.zeros(3).long(), shape - 1)
-        last = points.amax((0, 1, 2)).ceil().long().add(1).clamp(first + 1, shape)
-        depth, height, width = (
-            slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)
-        )
-        block = (depth, height, width)
-        grid = (points - first) / (last - first - 1).clamp(min=1) * 2 - 1
-        grid = grid.flip(-1)[None]
-        image = torch.as_tensor(case.read_image(block)).float()
-        labels = torch.as_tensor(case.read_organs(block)).float()
-        inside = ((points >= -0.5) & (points <= shape - 0.5)).all(-1)
-        image = torch.where(inside, _sample(image, grid, "bilinear"), float(NO_HU))
-        labels = torch.where(inside, _sample(labels, grid, "nearest").short(), -1)
-        return image.numpy(), labels.numpy()
+        turn = matrix.T * spacing[:, None] / spacing
+        middle = torch.as_tensor(centre, dtype=torch.float32)
+        points = voxel_offsets(self.patch.size) @ turn + middle
+        farthest = (torch.tensor(self.patch.size) - 1) / 2 @ turn.abs()
+        box = reached_box(middle - farthest, middle + farthest, case.shape)
+        inside = ((points >= -0.5) & (points <= torch.tensor(case.shape) - 0.5)).all(-1)
+        image = torch.as_tensor(case.read_image(box)).float()[None]
+        labels = torch.as_tensor(case.read_organs(box)).float()[None]
+        image = torch.where(inside, interpolate(image, box, points)[0], float(NO_HU))
+        labels = interpolate(labels, box, points, "nearest")[0].short()
+        return image.numpy(), torch.where(inside, labels, -1).numpy()
 
 
 def _cut_upright(
@@ -206,11 +200,3 @@ def _cut_upright(
         labels = np.pad(labels.astype(np.int16), beyond, constant_values=-1)
     mirrored = tuple(axis for axis in range(3) if matrix[axis, axis] < 0)
     return np.flip(image, mirrored), np.flip(labels, mirrored)
-
-
-def _sample(
-    voxels: Float[Tensor, "bd bh bw"], grid: Float[Tensor, "1 d h w 3"], mode: str
-) -> Float[Tensor, "d h w"]:
-    return F.grid_sample(
-        voxels[None, None], grid, mode=mode, padding_mode="border", align_corners=True
-    )[0, 0]

@@ -11,7 +11,6 @@ from functools import partial
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Int16, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,11 +18,11 @@ from torch import Tensor
 from medmtl.data.cache import CachedCase
 from medmtl.data.geometry import Box, world_to_voxel
 from medmtl.data.placement import Placement
+from medmtl.data.sampling import interpolate, reached_box
 from medmtl.data.transforms import MASK_FULL
 
 Size = tuple[int, int, int]
 NO_HU = -1000  # what lies beyond the file looks like air
-ROUNDING = 1e-3  # voxels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,38 +114,21 @@ class WindowSampler:
             points = self._offsets @ turn + centre
             inside = ((points >= self._first[row]) & (points <= self._last[row])).all(-1)
             farthest = (torch.tensor(self.size) - 1) / 2 @ turn.abs()
-            sampled = self._interpolate(row, points, centre - farthest, centre + farthest)
+            box = reached_box(centre - farthest, centre + farthest, self._block)
+            sampled = interpolate(self._read(row, box), box, points)
             cut.inside[place, 0] = inside
             cut.image_hu[place, 0] = torch.where(inside, sampled[0], float(NO_HU))
             if self._mask is not None:
                 cut.mask[place, 0] = (sampled[1] >= MASK_FULL / 2) & inside
         return cut
 
-    def _interpolate(
-        self,
-        row: int,
-        points: Float[Tensor, "d h w 3"],
-        low: Float[Tensor, "3"],
-        high: Float[Tensor, "3"],
-    ) -> Float[Tensor, "channels d h w"]:
-        """The image, and the mask if there is one, at points that lie between low and high."""
-        block = torch.tensor(self._block)
-        first = (low - ROUNDING).floor().long().clamp(torch.zeros(3).long(), block - 1)
-        last = (high + ROUNDING).ceil().long().add(1).clamp(first + 1, block)
-        box = tuple(slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True))
+    def _read(self, row: int, box: Box) -> Float[Tensor, "channels d h w"]:
+        """The image, and the mask if there is one.
+
+        Only what is reached becomes floating point: the whole block took longer than interpolating.
+        """
         kept = [self._image] if self._mask is None else [self._image, self._mask]
-        # As floating point, only what is reached: the whole block took longer than interpolating.
-        voxels = torch.empty(len(kept), *(last - first).tolist())
-        for channel, source in zip(voxels, kept, strict=True):
-            channel.copy_(source[row][box])
-        grid = (points - first) / (last - first - 1).clamp(min=1) * 2 - 1
-        return F.grid_sample(
-            voxels[None],
-            grid.flip(-1)[None],
-            mode="bilinear",
-            padding_mode="border",
-            align_corners=True,
-        )[0]
+        return torch.stack([source[row][box].float() for source in kept])
 
     def _load(self, row: int, site: Site) -> None:
         centre = world_to_voxel(site.case.affine, site.position_mm)
