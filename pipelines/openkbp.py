@@ -14,6 +14,7 @@ from pathlib import Path
 from medmtl.build.experiment import build_cross_validation
 from medmtl.build.report import build_report, describe_experiment
 from medmtl.build.tracking import tracked
+from medmtl.config import Config
 from medmtl.config_file import load_config
 from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
 from medmtl.data.adapters.openkbp import import_openkbp
@@ -24,12 +25,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(data: Path) -> None:
-    """Imports both collections, cross-validates, reports, publishes."""
-    config = load_config(ROOT / "configs" / "lidc_openkbp.yaml", [f"output={ROOT / 'runs'}"])
-    nodules, organs = config.manifest
-    import_lidc_nodules(data / "lidc_nodules", nodules)
-    import_openkbp(data / "openkbp_head_neck", organs)
+    """Imports both collections; cross-validates, reports and publishes both experiments."""
+    # Both collections in one network; then the organs alone, beside their control.
+    for name in ("lidc_openkbp", "openkbp"):
+        config = load_config(ROOT / "configs" / f"{name}.yaml", [f"output={ROOT / 'runs'}"])
+        import_openkbp(data / "openkbp_head_neck", config.manifest[-1])
+        if len(config.manifest) > 1:
+            import_lidc_nodules(data / "lidc_nodules", config.manifest[0])
+        cross_validate(config)
 
+
+def cross_validate(config: Config) -> None:
+    """Trains what is not trained yet, evaluates, reports, publishes."""
     experiment = build_cross_validation(config)  # checks every file, assigns folds, makes the plan
     with tracked(config, experiment.run):
         experiment.run_all()  # trains the cells that are not done yet, then evaluates
@@ -39,7 +46,7 @@ def main(data: Path) -> None:
         experiment.run,
         describe_experiment(config),
         command="python pipelines/openkbp.py ../shared/data",
-        tables=ROOT / "results" / "lidc-openkbp",
+        tables=ROOT / "results" / config.name,
         page=ROOT / "docs" / "results.md",
         readme=ROOT / "README.md",
     )
