@@ -25,7 +25,6 @@ CONFIG, RUN, CELL = ROOT / "configs" / "openkbp.yaml", ROOT / "runs" / "openkbp"
 FOLDER = ROOT / "runs" / "bench"
 SCAN, REFERENCE = FOLDER / "inference-scan.npy", FOLDER / "inference-reference.npy"
 SHAPE, PIECE = (300, 512, 512), (100, 73, 128)
-AIR_HU = -1000
 
 CONTEST = Contest(
     name="inference",
@@ -89,7 +88,9 @@ def _job() -> Any:
 
 def _mosaic() -> Any:
     """Scans on the grid of the network, cut or filled up to pieces of one size."""
-    volume = np.full(SHAPE, AIR_HU, dtype=np.int16)
+    from medmtl.data.windows import NO_HU
+
+    volume = np.full(SHAPE, NO_HU, dtype=np.int16)
     parts = _job().scan_parts.values()
     cases = [case for part in parts for data in part.values() for case in data.cases.values()]
     places = [range(0, side - piece + 1, piece) for side, piece in zip(SHAPE, PIECE, strict=True)]
@@ -147,10 +148,12 @@ def _monai(voxels: Any) -> Any:
     import torch
     from monai.inferers import SlidingWindowInferer
 
+    from medmtl.data.windows import NO_HU
+
     torch.set_num_threads(1)
     asked = _segmenter("torch")
     image = asked.intensity.scale(torch.as_tensor(voxels).float()[None, None])
-    beyond = asked.intensity.scale(torch.full((1, 1, 1, 1, 1), float(AIR_HU))).item()
+    beyond = asked.intensity.scale(torch.full((1, 1, 1, 1, 1), float(NO_HU))).item()
     infer = SlidingWindowInferer(
         asked.patch, sw_batch_size=4, overlap=asked.overlap, mode="gaussian", cval=beyond
     )

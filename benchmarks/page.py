@@ -16,8 +16,8 @@ HEAD = """\
 round each of them runs once, in another order. Numbers are medians, in brackets the lowest and the
 highest of all rounds. Factors are ratios within a round, so that a machine that changes its pace
 does not change them. Absolute numbers are of one machine and mean little elsewhere. In training
-even the factors do: our networks are wide and computed in bf16, which pays on processors with a
-matrix unit (AMX); on others they have more arithmetic to do than the peer's, and no faster way.
+even the factors do: our networks are computed in bf16, which pays on processors with a matrix unit
+(AMX); on others it is hardly faster than the peer's arithmetic.
 The machine stands below each table.
 """
 

@@ -64,6 +64,7 @@ Look = dict[str, float]  # train_s, auc, dice
 
 def _peer(seed: int) -> Iterator[Look]:
     """A look after every epoch."""
+    import numpy as np
     import torch
     from monai.data import CacheDataset, DataLoader
 
@@ -92,13 +93,8 @@ def _peer(seed: int) -> Iterator[Look]:
                 pairs = zip(mask > 0, there, strict=True)
                 dice += [mask_dice(found[0], drawn[0]) for found, drawn in pairs]
         model.train()
-        yield {"train_s": train_s, "auc": _auc(classes, predicted, roc_auc), "dice": mean(dice)}
-
-
-def _auc(classes: list[float], predicted: list[float], roc_auc: Any) -> float:
-    import numpy as np
-
-    return float(roc_auc(np.array(classes), np.array(predicted)))
+        auc = float(roc_auc(np.array(classes), np.array(predicted)))
+        yield {"train_s": train_s, "auc": auc, "dice": mean(dice)}
 
 
 class _ReachedError(Exception):

@@ -19,7 +19,7 @@ from medmtl.experiment.plan import Cell, read_plan
 from medmtl.inference.ensemble import ArmEnsemble, load_weights
 from medmtl.inference.prediction import Prediction
 from medmtl.inference.scope import Scope, joined_scope
-from medmtl.run_folder import RunFolder
+from medmtl.run_folder import RunFolder, require_begun
 from medmtl.training.checkpoint import load_tensors
 
 
@@ -38,8 +38,7 @@ def build_prediction(path: Path, manifest_path: Path, arms: Sequence[str]) -> Pr
         ConfigError: There is no such arm.
     """
     run = RunFolder(path)
-    if not run.config.is_file():
-        raise RunError(f"{path}: not a run, it has no config.yaml; give the folder of a run")
+    require_begun(run)
     config = load_config(run.config)
     chosen = list(arms) or [name for name, arm in config.arms.items() if arm.input == "image"]
     if not chosen:

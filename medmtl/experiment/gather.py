@@ -19,7 +19,6 @@ from medmtl.run_folder import (
 NAME_COLUMNS = [
     "arm", "cell", "patient_id", "scan_id", "lesion_id", "task", "output", "structure",
 ]  # fmt: skip
-MOST_NAMED = 10
 
 
 def gather(run: RunFolder, cells: Sequence[Cell]) -> tuple[pd.DataFrame, pd.DataFrame]:

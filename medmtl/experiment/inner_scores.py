@@ -1,7 +1,6 @@
 """A look at the inner split: one score a task, cheap enough to be taken every other epoch."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,9 +14,7 @@ from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, T
 from medmtl.evaluation.metrics import roc_auc
 from medmtl.inference.classify import BATCH, classification_logits, probabilities
 from medmtl.inference.organs import OrganSegmenter
-from medmtl.models.multitask import MultiTaskModel
-
-Precision = Literal["bf16", "fp32"]
+from medmtl.models.multitask import MultiTaskModel, Precision
 
 
 def inner_scores(

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ from medmtl.experiment.plan import Cell
 from medmtl.inference.classify import classification_logits, probabilities
 from medmtl.inference.organs import OrganSegmenter
 from medmtl.inference.segment import LesionSegmenter
-from medmtl.models.multitask import MultiTaskModel
+from medmtl.models.multitask import MultiTaskModel, Precision
 from medmtl.run_folder import OUT_OF_FOLD_COLUMNS, SEGMENTATION_COLUMNS, CellFolder
 
 
@@ -70,7 +70,7 @@ class CellTest:
     tasks: Sequence[Task]
     model: MultiTaskModel
     judgement: Judgement
-    precision: Literal["bf16", "fp32"]
+    precision: Precision
     tell: Callable[[str], None]
 
     def classes(self, calibration: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

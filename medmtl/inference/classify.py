@@ -1,7 +1,6 @@
 """Class probabilities of lesions."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -10,7 +9,7 @@ from torch import Tensor
 from medmtl.data.dataset import LesionDataset
 from medmtl.data.placement import QUARTER_TURNS, Placement, exact_placement
 from medmtl.data.tasks import ClassificationTask
-from medmtl.models.multitask import MultiTaskModel
+from medmtl.models.multitask import MultiTaskModel, Precision
 
 BATCH = 64
 
@@ -22,7 +21,7 @@ def classification_logits(
     task: ClassificationTask,
     *,
     average_views: bool,
-    precision: Literal["bf16", "fp32"],
+    precision: Precision,
 ) -> Float[Tensor, "lesions outputs"]:
     """Computes each lesion's logits, averaged over turned views if asked.
 

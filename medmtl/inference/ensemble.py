@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from medmtl.inference.classify import classification_logits, probabilities
 from medmtl.inference.organs import OrganSegmenter
 from medmtl.inference.scope import Scope
 from medmtl.inference.segment import LesionSegmenter
-from medmtl.models.multitask import MultiTaskModel
+from medmtl.models.multitask import MultiTaskModel, Precision
 from medmtl.run_folder import write_table
 
 VOLUME = "volume_ml"
@@ -59,7 +59,7 @@ class ArmEnsemble:
         [Sequence[MultiTaskModel], OrganTask, Sequence[Sequence[float]]], OrganSegmenter
     ]
     average_views: bool
-    precision: Literal["bf16", "fp32"]
+    precision: Precision
 
     def predict(self, out: Path, values: Mapping[str, int]) -> list[Row]:
         """Predicts all tasks; writes a label map a scan and outline task below `out`.

@@ -10,10 +10,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from medmtl.models.encoder import Stride
-from medmtl.models.multitask import MultiTaskModel
+from medmtl.models.multitask import MultiTaskModel, Precision
 
 Runtime = Literal["torch", "openvino"]
-Precision = Literal["bf16", "fp32"]
 Window = Float[Tensor, "1 1 depth height width"]
 Network = Callable[[Window], Float[Tensor, "1 outputs depth height width"]]
 

@@ -17,9 +17,10 @@ from medmtl.data.resampling import reach, resample
 from medmtl.data.tasks import OrganTask
 from medmtl.data.transforms import as_stored, depth_first_grid
 from medmtl.data.windows import NO_HU, Size
-from medmtl.inference.network import Network, Precision
+from medmtl.inference.network import Network
 from medmtl.inference.segment import TOUCHING
 from medmtl.inference.tiling import Tile, body_blocks, tile
+from medmtl.models.multitask import Precision
 
 WIDTH = 4  # axis of a batch that runs from left to right
 NOT_LOOKED_AT = -20.0  # a logit: surely no organ

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from medmtl.data.cache import CachedCase
 from medmtl.data.geometry import Grid, voxel_to_world, world_to_voxel
 from medmtl.data.intensity import IntensityWindow, Shown, hide_image
 from medmtl.data.windows import NO_HU, Size
-from medmtl.models.multitask import MultiTaskModel
+from medmtl.models.multitask import MultiTaskModel, Precision
 
 # Half turns about each axis and back, a closed set: each axis is mirrored in half of the views,
 # so that what the network says cannot depend on it.
@@ -50,7 +49,7 @@ class LesionSegmenter:
     intensity: IntensityWindow
     shown: Shown
     average_views: bool
-    precision: Literal["bf16", "fp32"]
+    precision: Precision
 
     def segment(
         self, case: CachedCase, position_mm: tuple[float, float, float], grid: Grid

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +20,11 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from medmtl.models.encoder import Features
-from medmtl.models.multitask import MultiTaskModel, count_parameters
+from medmtl.models.multitask import MultiTaskModel, Precision, count_parameters
 from medmtl.models.norm import WindowBatchNorm, use_norms_of
 
 STATE_BYTES = 16  # a parameter: weight, gradient and AdamW's two moments, 4 bytes each
 MOMENT_BYTES = 8
-Precision = Literal["bf16", "fp32"]
 Kept = dict[int, int]  # bytes of each storage, by its address
 
 

@@ -1,6 +1,7 @@
 """One shared encoder under any number of heads."""
 
 from collections.abc import Collection, Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from medmtl.models.convolution import guard_convolutions
 from medmtl.models.encoder import Encoder, Stride
 from medmtl.models.norm import separate_norms, use_norms_of
+
+Precision = Literal["bf16", "fp32"]  # of the arithmetic; bf16 by autocast
 
 
 class MultiTaskModel(nn.Module):

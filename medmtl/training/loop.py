@@ -17,7 +17,7 @@ from medmtl.data.tasks import ClassificationTask, Task, lesion_tasks
 from medmtl.errors import RunError, TrainingError
 from medmtl.losses.balance import FixedWeights
 from medmtl.losses.task import TaskLoss
-from medmtl.models.multitask import MultiTaskModel
+from medmtl.models.multitask import MultiTaskModel, Precision
 from medmtl.training.checkpoint import RandomState, load_tensors, save_tensors
 
 SMOOTHED_LOOKS = 3  # an inner split is small: one lucky epoch must not win
@@ -35,7 +35,7 @@ class TrainingSettings:
     weight_decay: float
     warmup_fraction: float
     gradient_clip: float
-    precision: Literal["bf16", "fp32"]
+    precision: Precision
     sampling: Literal["natural", "balanced"]
     select_epoch: Literal["best", "last"]
     evaluate_every: int
