@@ -41,7 +41,7 @@ def convert(
     ] = False,
 ) -> None:
     """Write a CT series as NIfTI in HU, voxels as they are; refuses what is not one volume."""
-    from medmtl.data.dicom.nifti import require_nifti_name, write_image
+    from medmtl.data.writing import require_nifti_name, write_image
 
     require_nifti_name(out)
     from medmtl.data.dicom.reader import read_series

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 
 import torch
 
@@ -78,12 +79,8 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
             sensitivity=config.evaluation.sensitivity,
             nsd_tolerance_mm=config.evaluation.nsd_tolerance_mm,
             segmenter=lambda models, task: build_segmenter(config, models, task),
-            organ_segmenter=lambda model, task, offsets: build_organ_segmenter(
-                config, [model], task, [offsets]
-            ),
-            quick_organ_segmenter=lambda model, task: build_organ_segmenter(
-                config, [model], task, [[0.0] * len(task.structures)], quick=True
-            ),
+            organ_segmenter=partial(_without_offsets, config, quick=False),
+            quick_organ_segmenter=partial(_without_offsets, config, quick=True),
         ),
         fingerprint=_fingerprint(binding_part(dump_config(config, run.path)), parts, scan_parts),
     )
@@ -171,6 +168,12 @@ def build_segmenter(config: Config, models: Sequence[MultiTaskModel], task: str)
         average_views=config.inference.average_views,
         precision=config.training.precision,
     )
+
+
+def _without_offsets(
+    config: Config, model: MultiTaskModel, task: OrganTask, *, quick: bool
+) -> OrganSegmenter:
+    return build_organ_segmenter(config, [model], task, [[0.0] * len(task.structures)], quick=quick)
 
 
 def build_organ_segmenter(

@@ -11,7 +11,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from jaxtyping import Float, Float64, Real, Shaped
+from jaxtyping import Float, Float64, Real
 from nibabel.filebasedimages import ImageFileError
 from nibabel.orientations import apply_orientation, inv_ornt_aff
 from nibabel.spatialimages import HeaderDataError, HeaderTypeError
@@ -19,7 +19,6 @@ from nibabel.wrapstruct import WrapStructError
 
 from medmtl.data.geometry import Grid, voxel_to_world
 from medmtl.errors import ScanError
-from medmtl.run_folder import write_whole
 
 HEADER_BYTES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
 INT16 = np.iinfo(np.int16)
@@ -286,21 +285,3 @@ def _reordering(source: Grid, target: Grid) -> Float[np.ndarray, "3 2"] | None:
     corners = np.indices((2, 2, 2)).reshape(3, -1).T * target.shape - 0.5
     apart_mm = voxel_to_world(reordered, corners) - voxel_to_world(target.affine, corners)
     return reordering if np.linalg.norm(apart_mm, axis=1).max() <= SAME_PLACE_MM else None
-
-
-def write_mask(
-    path: Path, mask: Shaped[np.ndarray, "i j k"], affine: Float64[np.ndarray, "4 4"]
-) -> None:
-    """Writes a mask, or a label map of at most 255 lesions, as NIfTI on a scan's own grid.
-
-    Whole or not at all.
-
-    The same mask always gives the same bytes: no time and no file name go into the gzip.
-
-    Raises:
-        RunError: The disk is full or not writable.
-    """
-    image = nib.Nifti1Image(mask.astype(np.uint8), affine)
-    image.header.set_xyzt_units("mm")
-    content = gzip.compress(image.to_bytes(), compresslevel=2, mtime=0)
-    write_whole(path, lambda aside: aside.write_bytes(content))

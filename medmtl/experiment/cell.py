@@ -24,6 +24,7 @@ from medmtl.experiment.plan import Cell
 from medmtl.experiment.progress import CellProgress, write_progress
 from medmtl.experiment.testing import CellTest, Judgement
 from medmtl.inference.classify import classification_logits, probabilities
+from medmtl.inference.organs import OrganSegmenter
 from medmtl.inference.scope import Scope, trained_scope
 from medmtl.losses.balance import FixedWeights
 from medmtl.losses.task import TaskLoss
@@ -72,7 +73,12 @@ class CellJob:
         """Trains, calibrates, tests, and writes the results; `done.json` last."""
         self._refuse_leaks()
         trainer = self._train()
-        calibration = self._calibrate()
+        # Made once: it takes seconds to convert a network and compile it for sizes of windows.
+        segmenters = {
+            task.name: self.judgement.organ_segmenter(self.model, task)
+            for task in organ_tasks(self.tasks)
+        }
+        calibration = self._calibrate(segmenters)
         save_tensors(
             self.folder.model,
             {
@@ -92,6 +98,7 @@ class CellJob:
             tasks=self.tasks,
             model=self.model,
             judgement=self.judgement,
+            organ_segmenters=segmenters,
             precision=self.settings.precision,
             tell=lambda stage: self._progress(stage, self.settings.epochs),
         )
@@ -156,17 +163,14 @@ class CellJob:
         self.model.eval()
         return trainer
 
-    def _calibrate(self) -> dict[str, dict[str, Any]]:
+    def _calibrate(self, segmenters: Mapping[str, OrganSegmenter]) -> dict[str, dict[str, Any]]:
         """Temperatures, thresholds of binary tasks, offsets of organs: from the inner split."""
         calibration: dict[str, dict[str, Any]] = {}
         for organs in organ_tasks(self.tasks):
             self._progress("calibrating", self.settings.epochs)
-            segmenter = self.judgement.organ_segmenter(
-                self.model, organs, [0.0] * len(organs.structures)
-            )
             scans = self.scan_parts["inner"][organs.window]
             calibration[organs.name] = {
-                "offsets": choose_offsets(segmenter, scans, self.loader.read_organs)
+                "offsets": choose_offsets(segmenters[organs.name], scans, self.loader.read_organs)
             }
         for task in self._classifications():
             logits = self._logits(task, "inner")

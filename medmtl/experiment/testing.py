@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,9 @@ from medmtl.data.dataset import LesionDataset
 from medmtl.data.geometry import slice_axis
 from medmtl.data.manifest import Lesion, Scan
 from medmtl.data.patches import ScanDataset
-from medmtl.data.reading import MaskVolume, write_mask
+from medmtl.data.reading import MaskVolume
 from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
+from medmtl.data.writing import write_mask
 from medmtl.evaluation.metrics import segmentation_scores
 from medmtl.experiment.plan import Cell
 from medmtl.inference.classify import classification_logits, probabilities
@@ -33,7 +34,7 @@ class Judgement:
         sensitivity: That thresholds are chosen for on the inner split.
         nsd_tolerance_mm: Of the normalised surface Dice.
         segmenter: Makes a segmenter of lesions for models and a task.
-        organ_segmenter: Makes a segmenter of organs for a model, a task and its offsets.
+        organ_segmenter: Makes a segmenter of organs for a model and a task, without offsets.
         quick_organ_segmenter: The same with one view and little overlap, for looks in between.
     """
 
@@ -41,7 +42,7 @@ class Judgement:
     sensitivity: float
     nsd_tolerance_mm: float
     segmenter: Callable[[Sequence[MultiTaskModel], str], LesionSegmenter]
-    organ_segmenter: Callable[[MultiTaskModel, OrganTask, Sequence[float]], OrganSegmenter]
+    organ_segmenter: Callable[[MultiTaskModel, OrganTask], OrganSegmenter]
     quick_organ_segmenter: Callable[[MultiTaskModel, OrganTask], OrganSegmenter]
 
 
@@ -58,6 +59,7 @@ class CellTest:
         tasks: The arm's heads.
         model: In evaluation mode.
         judgement: See there.
+        organ_segmenters: Of the model, by task, without offsets.
         precision: Of the arithmetic.
         tell: Told how far the test is.
     """
@@ -70,6 +72,7 @@ class CellTest:
     tasks: Sequence[Task]
     model: MultiTaskModel
     judgement: Judgement
+    organ_segmenters: Mapping[str, OrganSegmenter]
     precision: Precision
     tell: Callable[[str], None]
 
@@ -144,7 +147,7 @@ class CellTest:
     def _organs(self, task: OrganTask, offsets: Sequence[float]) -> list[dict[str, Any]]:
         rows = []
         data = self.scans[task.window]
-        segmenter = self.judgement.organ_segmenter(self.model, task, offsets)
+        segmenter = replace(self.organ_segmenters[task.name], offsets=[offsets])
         for number, scan in enumerate(data.scans):
             self.tell(f"organs of {number + 1} of {len(data)} scans")
             reference = self.loader.read_organs(scan)

@@ -15,9 +15,9 @@ from medmtl.data.cache import CachedCase
 from medmtl.data.cases import CaseLoader
 from medmtl.data.dataset import LesionDataset
 from medmtl.data.manifest import Lesion, Manifest, Scan
-from medmtl.data.reading import write_mask
 from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
 from medmtl.data.transforms import depth_first_grid
+from medmtl.data.writing import write_mask
 from medmtl.errors import RunError
 from medmtl.inference.classify import classification_logits, probabilities
 from medmtl.inference.organs import OrganSegmenter

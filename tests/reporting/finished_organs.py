@@ -9,8 +9,8 @@ from scipy.ndimage import shift
 from medmtl.data.cache import CaseCache
 from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Manifest
-from medmtl.data.reading import write_mask
 from medmtl.data.tasks import OrganTask
+from medmtl.data.writing import write_mask
 from medmtl.experiment.plan import Cell
 from medmtl.run_folder import RunFolder
 

@@ -14,8 +14,8 @@ from scipy.special import expit, softmax
 from medmtl.data.cache import CaseCache
 from medmtl.data.cases import CaseLoader
 from medmtl.data.manifest import Exclusion, Label, Lesion, Manifest
-from medmtl.data.reading import write_mask
 from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
+from medmtl.data.writing import write_mask
 from medmtl.evaluation.summary import Subgroup, summarize
 from medmtl.experiment.plan import Cell, make_plan, write_plan
 from medmtl.reporting.description import ArmDescription, ExperimentDescription
