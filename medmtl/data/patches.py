@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer, Real
+from jaxtyping import Bool, Float, Int, Real, UInt8
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
@@ -24,7 +24,14 @@ from medmtl.data.sampling import interpolate, reached_box
 from medmtl.data.tasks import OrganTask
 from medmtl.data.windows import NO_HU, Size, voxel_offsets
 
-NOT_DRAWN = -2  # a label value that no voxel has; -1 lies beyond the file
+BEYOND = 0  # what lies beyond the file is no organ, as what lies between organs
+NOT_DRAWN = -1  # a label value that no voxel has
+EVERYWHERE = np.array(True)
+
+# HU, label values, and which voxels lie in the file: one True for all, where all do.
+Patch = tuple[
+    Real[np.ndarray, "d h w"], UInt8[np.ndarray, "d h w"], Bool[np.ndarray, "*#d_h_w"]
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,18 +88,18 @@ class ScanDataset:
         """Cuts one patch of each scan: aimed, turned, mirrored and disturbed at random."""
         placement = self.patch.augmentation.draw(len(rows), generator)
         image_hu = torch.empty(len(rows), 1, *self.patch.size)
-        labels = torch.empty(image_hu.shape, dtype=torch.int16)
+        labels = torch.empty(image_hu.shape, dtype=torch.uint8)
+        inside = torch.empty(image_hu.shape, dtype=torch.bool)
         shifts = self._in_voxels(placement.shifts_mm)
         for place, (row, matrix, shift) in enumerate(
             zip(rows.tolist(), placement.matrices, shifts, strict=True)
         ):
             centre = self._centre(row, generator) + shift.numpy()
             # Laid out, turned into floats and mirrored in one pass.
-            image_hu[place, 0].numpy()[:], labels[place, 0].numpy()[:] = self._cut(
-                row, centre, matrix
-            )
-        inside = labels >= 0
-        mirrored = torch.linalg.det(placement.matrices) < 0
+            cut = self._cut(row, centre, matrix)
+            for voxels, of_patch in zip((image_hu, labels, inside), cut, strict=True):
+                voxels[place, 0].numpy()[:] = of_patch
+        mirrored = torch.from_numpy(np.linalg.det(placement.matrices.numpy()) < 0)
         targets, observed = {}, {}
         for task in self.tasks:
             targets[task.name], observed[task.name] = self._targets(task, rows, labels, mirrored)
@@ -107,7 +114,7 @@ class ScanDataset:
         self,
         task: OrganTask,
         rows: Int[Tensor, " batch"],
-        labels: Int[Tensor, "batch 1 d h w"],
+        labels: UInt8[Tensor, "batch 1 d h w"],
         mirrored: Bool[Tensor, " batch"],
     ) -> tuple[Bool[Tensor, "batch structures d h w"], Bool[Tensor, "batch structures"]]:
         """A mirrored patient's left parotid is on the right: paired structures change places."""
@@ -115,7 +122,8 @@ class ScanDataset:
         targets = torch.empty(len(rows), len(values[0]), *labels.shape[2:], dtype=torch.bool)
         for of_case, own, wanted in zip(targets, labels, values, strict=True):
             for target, value in zip(of_case, wanted, strict=True):
-                torch.eq(own[0], value, out=target)  # four times as fast as all at once
+                # NumPy compares bytes ten times as fast as torch.
+                np.equal(own[0].numpy(), value, out=target.numpy())
         observed = torch.tensor(values) != NOT_DRAWN
         if not mirrored.any():
             return targets, observed
@@ -164,8 +172,8 @@ class ScanDataset:
 
     def _cut(
         self, row: int, centre: NDArray[np.float64], matrix: Float[Tensor, "3 3"]
-    ) -> tuple[Real[np.ndarray, "d h w"], Integer[np.ndarray, "d h w"]]:
-        """HU and label values of one patch; labels are -1 beyond the file."""
+    ) -> Patch:
+        """HU and label values of one patch, and which voxels lie in the file."""
         case = self.cases[self.scans[row].scan_id]
         if torch.equal(matrix.abs(), torch.eye(3)):
             return _cut_upright(case, self.patch.size, centre, matrix)
@@ -179,13 +187,13 @@ class ScanDataset:
         image = torch.as_tensor(case.read_image(box)).float()[None]
         labels = torch.as_tensor(case.read_organs(box)).float()[None]
         image = torch.where(inside, interpolate(image, box, points)[0], float(NO_HU))
-        labels = interpolate(labels, box, points, "nearest")[0].short()
-        return image.numpy(), torch.where(inside, labels, -1).numpy()
+        labels = interpolate(labels, box, points, "nearest")[0].byte()
+        return image.numpy(), torch.where(inside, labels, BEYOND).numpy(), inside.numpy()
 
 
 def _cut_upright(
     case: CachedCase, size: Size, centre: NDArray[np.float64], matrix: Float[Tensor, "3 3"]
-) -> tuple[Real[np.ndarray, "d h w"], Integer[np.ndarray, "d h w"]]:
+) -> Patch:
     """The same where nothing is turned or scaled: to the nearest voxel a patch is a plain slice.
 
     Six times as fast as interpolating.
@@ -193,10 +201,12 @@ def _cut_upright(
     first = np.rint(centre - (np.array(size) - 1) / 2).astype(int)
     low, high = np.maximum(first, 0), np.minimum(first + size, case.shape)
     block = (slice(low[0], high[0]), slice(low[1], high[1]), slice(low[2], high[2]))
-    beyond = [(a - f, f + n - b) for a, b, f, n in zip(low, high, first, size, strict=True)]
-    image, labels = case.read_image(block), case.read_organs(block)
+    image, labels, inside = case.read_image(block), case.read_organs(block), EVERYWHERE
     if tuple(high - low) != size:
+        beyond = [(a - f, f + n - b) for a, b, f, n in zip(low, high, first, size, strict=True)]
+        inside = np.pad(np.ones(image.shape, dtype=bool), beyond)
         image = np.pad(image, beyond, constant_values=NO_HU)
-        labels = np.pad(labels.astype(np.int16), beyond, constant_values=-1)
-    mirrored = tuple(axis for axis in range(3) if matrix[axis, axis] < 0)
-    return np.flip(image, mirrored), np.flip(labels, mirrored)
+        labels = np.pad(labels, beyond, constant_values=BEYOND)
+    mirrored = [axis for axis, sign in enumerate(matrix.diagonal().tolist()) if sign < 0]
+    flipped = [np.flip(each, mirrored) for each in (image, labels)]
+    return flipped[0], flipped[1], np.flip(inside, mirrored) if inside.ndim else inside

@@ -246,10 +246,11 @@ def test_a_slice_of_an_upright_patch_is_what_interpolation_gives(
     upright = torch.diag(torch.tensor(signs))
     slightly_turned = upright.clone()
     slightly_turned[0, 1] = 1e-7
-    image, labels = data._cut(0, centre, upright)
-    expected_image, expected_labels = data._cut(0, centre, slightly_turned)
+    image, labels, inside = data._cut(0, centre, upright)
+    expected_image, expected_labels, expected_inside = data._cut(0, centre, slightly_turned)
     assert image == pytest.approx(expected_image, abs=0.05)
     assert np.array_equal(labels, expected_labels)
+    assert np.array_equal(np.broadcast_to(inside, labels.shape), expected_inside)
 
 
 def test_an_upright_patch_lies_within_half_a_voxel_of_where_it_should(tmp_path: Path) -> None:
@@ -257,5 +258,5 @@ def test_an_upright_patch_lies_within_half_a_voxel_of_where_it_should(tmp_path: 
     scan = OrganScan(hu=index * 50, labels=np.full(index.shape, VALUES["heart"]))
     data = organ_dataset(tmp_path, [scan], size=(4, 8, 8))
     for depth in (7.0, 7.3, 7.5, 7.9):
-        image, _ = data._cut(0, np.array([depth, 9.5, 9.5]), torch.eye(3))
+        image, _, _ = data._cut(0, np.array([depth, 9.5, 9.5]), torch.eye(3))
         assert abs((image / 50)[:, 0, 0].mean() - depth) <= 0.5
