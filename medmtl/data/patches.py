@@ -29,9 +29,7 @@ NOT_DRAWN = -1  # a label value that no voxel has
 EVERYWHERE = np.array(True)
 
 # HU, label values, and which voxels lie in the file: one True for all, where all do.
-Patch = tuple[
-    Real[np.ndarray, "d h w"], UInt8[np.ndarray, "d h w"], Bool[np.ndarray, "*#d_h_w"]
-]
+Patch = tuple[Real[np.ndarray, "d h w"], UInt8[np.ndarray, "d h w"], Bool[np.ndarray, "*#d_h_w"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,9 +168,7 @@ class ScanDataset:
     def _in_voxels(self, offsets_mm: Float[Tensor, "batch 3"]) -> Float[Tensor, "batch 3"]:
         return offsets_mm / torch.tensor(self.patch.spacing_mm)
 
-    def _cut(
-        self, row: int, centre: NDArray[np.float64], matrix: Float[Tensor, "3 3"]
-    ) -> Patch:
+    def _cut(self, row: int, centre: NDArray[np.float64], matrix: Float[Tensor, "3 3"]) -> Patch:
         """HU and label values of one patch, and which voxels lie in the file."""
         case = self.cases[self.scans[row].scan_id]
         if torch.equal(matrix.abs(), torch.eye(3)):
@@ -207,6 +203,6 @@ def _cut_upright(
         inside = np.pad(np.ones(image.shape, dtype=bool), beyond)
         image = np.pad(image, beyond, constant_values=NO_HU)
         labels = np.pad(labels, beyond, constant_values=BEYOND)
-    mirrored = [axis for axis, sign in enumerate(matrix.diagonal().tolist()) if sign < 0]
-    flipped = [np.flip(each, mirrored) for each in (image, labels)]
-    return flipped[0], flipped[1], np.flip(inside, mirrored) if inside.ndim else inside
+    mirrored = tuple(axis for axis, sign in enumerate(matrix.diagonal().tolist()) if sign < 0)
+    inside = np.flip(inside, mirrored) if inside.ndim else inside
+    return np.flip(image, mirrored), np.flip(labels, mirrored), inside
