@@ -49,3 +49,7 @@ class EvaluationError(MedmtlError):
 
 class TrackingError(MedmtlError):
     """A tracking server that cannot be reached, or refuses what is sent; training goes on."""
+
+
+class PrivacyError(MedmtlError):
+    """What could identify a patient where it must not, or a secret that cannot be used."""
