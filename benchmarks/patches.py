@@ -51,7 +51,7 @@ def prepare() -> dict[str, str]:
     from medmtl.data.manifest_files import read_manifest
     from medmtl.data.phantom.cohort import make_cohort
 
-    make_cohort(COHORT, patients=PATIENTS, seed=7, missing={}, dicom=False, workers=2)
+    make_cohort(COHORT, patients=PATIENTS, seed=7, missing={}, workers=2)
     for name in (OURS, "persistent"):
         for _ in zip(range(1), _CONTESTANTS[name](), strict=False):
             pass

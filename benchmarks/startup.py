@@ -47,7 +47,7 @@ def prepare() -> dict[str, str]:
     from medmtl.data.phantom.cohort import make_cohort
 
     FOLDER.mkdir(parents=True, exist_ok=True)
-    make_cohort(FOLDER / "cohort", patients=8, seed=3, missing={}, dicom=False, workers=2)
+    make_cohort(FOLDER / "cohort", patients=8, seed=3, missing={}, workers=2)
     (FOLDER / "config.yaml").write_text(CONFIG, encoding="utf-8")
     (FOLDER / "wrong.yaml").write_text(CONFIG + "trainign: {epochs: 3}\n", encoding="utf-8")
     _first_epoch_s("warm-up")

@@ -56,7 +56,7 @@ def content_hash(volume: Volume) -> str:
         raise ScanError("voxel values that do not fit 16 bits cannot be hashed as HU")
     axes = io_orientation(volume.affine)
     axes[:, 1] = 1  # only permute: mirroring is settled by the content below
-    voxels = apply_orientation(rounded.astype("<i2"), axes)
+    voxels = apply_orientation(rounded.astype("<i2", copy=False), axes)
     ways = [_directions(voxels, axis) for axis in range(3)]
     digests = (_digest(voxels[i, j, k]) for i, j, k in product(*ways))
     return min(digests)
@@ -78,7 +78,8 @@ def _directions(voxels: Int16[np.ndarray, "i j k"], axis: int) -> list[slice]:
 
 def _digest(voxels: Int16[np.ndarray, "i j k"]) -> str:
     digest = blake2b(np.asarray(voxels.shape, dtype="<i8").tobytes(), digest_size=16)
-    digest.update(np.ascontiguousarray(voxels).data)
+    for part in voxels:  # a copy of each in turn, never of the whole
+        digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 
@@ -90,42 +91,63 @@ def require_no_leak(entries: Iterable[AuditEntry]) -> None:
     Raises:
         LeakageError: Names, by pseudonym, the first 20 pairs of scans and how many there are.
     """
+    _refuse_shared(
+        entries,
+        [
+            ("the same patient", "patient_id"),
+            ("the same image content", "content_hash"),
+            ("the same series", "series_id"),
+        ],
+        side="fold",
+        advice="pairs of scans cross the split; keep each patient in one fold, and exclude copies "
+        "in the manifest's card",
+    )
+
+
+def require_one_patient(entries: Iterable[AuditEntry]) -> None:
+    """Refuses a series, or an image's content, that stands under two patients.
+
+    Raises:
+        LeakageError: As for `require_no_leak`.
+    """
+    _refuse_shared(
+        entries,
+        [("the same image content", "content_hash"), ("the same series", "series_id")],
+        side="patient_id",
+        advice="pairs of scans of two patients are the same; find out whose they are, give them "
+        "one patient_id, or exclude copies in the manifest's card",
+    )
+
+
+def _refuse_shared(
+    entries: Iterable[AuditEntry], kinds: Sequence[tuple[str, str]], *, side: str, advice: str
+) -> None:
     entries = list(entries)
-    kinds = [
-        ("the same patient", "patient_id"),
-        ("the same image content", "content_hash"),
-        ("the same series", "series_id"),
-    ]
-    found = [(what, group) for what, key in kinds for group in _crossing(entries, key)]
+    found = [(what, group) for what, key in kinds for group in _crossing(entries, key, side)]
     if not found:
         return
     total = sum(_count_pairs(group) for _, group in found)
     pairs = chain.from_iterable(_describe_pairs(what, group) for what, group in found)
-    named = list(islice(pairs, NAMED_LEAKS))
-    more = [f"... and {total - len(named)} more"] if total > len(named) else []
-    raise LeakageError(
-        "\n".join(
-            [
-                f"{total} pairs of scans cross the split; keep each patient in one fold, and "
-                "exclude copies in the manifest's card:",
-                *named,
-                *more,
-            ]
-        )
-    )
+    raise LeakageError("\n".join([f"{total} {advice}:", *first_of(pairs, total)]))
+
+
+def first_of(lines: Iterable[str], total: int) -> list[str]:
+    """The first lines for a message, and how many more there are."""
+    named = list(islice(lines, NAMED_LEAKS))
+    return [*named, f"... and {total - len(named)} more"] if total > len(named) else named
 
 
 Group = list[Sequence[AuditEntry]]
 
 
-def _crossing(entries: Sequence[AuditEntry], key: str) -> Iterator[Group]:
-    """The entries that share a key and lie in several folds, a list a fold."""
+def _crossing(entries: Sequence[AuditEntry], key: str, side: str) -> Iterator[Group]:
+    """The entries that share a key and lie on several sides, a list a side."""
     groups: dict[str, dict[Hashable, list[AuditEntry]]] = {}
     for entry in entries:
         value = getattr(entry, key)
         if value:
-            groups.setdefault(value, {}).setdefault(entry.fold, []).append(entry)
-    return (list(folds.values()) for folds in groups.values() if len(folds) > 1)
+            groups.setdefault(value, {}).setdefault(getattr(entry, side), []).append(entry)
+    return (list(sides.values()) for sides in groups.values() if len(sides) > 1)
 
 
 def _count_pairs(group: Group) -> int:

@@ -5,15 +5,17 @@ general one. MONAI's `Spacing(scale_extent=True)` is the reference that the test
 it loses the sign of an origin that lies within a voxel of 0.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
 from medmtl.data.geometry import WHOLE, Box, Grid
+
+SLAB_SLICES = 32
 
 
 def respaced(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
@@ -36,25 +38,46 @@ def respaced(grid: Grid, spacing_mm: Sequence[float]) -> Grid:
     return Grid(shape=(int(count[0]), int(count[1]), int(count[2])), affine=affine)
 
 
+def slabs(source: Grid, target: Grid) -> Iterator[tuple[Box, slice]]:
+    """Parts of a target grid, and the source slices that each needs, along the first axis.
+
+    Resampled slab by slab a scan needs little memory beside itself.
+
+    Yields:
+        A box of the target, and which slices of the source it is made of.
+    """
+    places = np.clip(_places(source, target)[0], 0, source.shape[0] - 1)
+    for first in range(0, target.shape[0], SLAB_SLICES):
+        part = slice(first, min(first + SLAB_SLICES, target.shape[0]))
+        low, high = places[part].min(), places[part].max()
+        yield (part, *WHOLE[1:]), slice(int(low), int(np.ceil(high)) + 1)
+
+
 def resample(
-    voxels: Float[Tensor, "a b c"], source: Grid, target: Grid, box: Box = WHOLE
+    voxels: Shaped[Tensor, "a b c"],
+    source: Grid,
+    target: Grid,
+    box: Box = WHOLE,
+    first_slice: int = 0,
 ) -> Float[Tensor, "a2 b2 c2"]:
     """Interpolates a volume at the voxel centres of a grid with parallel axes, in the same order.
 
     Beyond the outermost centres the outermost voxels are repeated.
 
     Args:
-        voxels: On the source grid.
+        voxels: On the source grid, or those of its slices that the box is made of.
         source: Where they lie.
         target: Where values are wanted,
         box: and in which part of it.
+        first_slice: Of the source, with which `voxels` begin.
 
     Returns:
         In fp32.
     """
     wanted = []
     for axis, places in enumerate(_places(source, target)):
-        asked = np.clip(places[box[axis]], 0, voxels.shape[axis] - 1)
+        asked = np.clip(places[box[axis]], 0, source.shape[axis] - 1)
+        asked = asked - (first_slice if axis == 0 else 0)
         # Only what is read becomes floating point: an organ is a small part of a scan.
         first = int(asked.min()) if len(asked) else 0
         last = int(np.ceil(asked.max())) if len(asked) else 0

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int16, Real, UInt8
+from jaxtyping import Int16, Real, UInt8
 from nibabel.orientations import (
     apply_orientation,
     axcodes2ornt,
@@ -14,11 +14,10 @@ from nibabel.orientations import (
     ornt_transform,
 )
 from numpy.typing import NDArray
-from torch import Tensor
 
 from medmtl.data.geometry import Grid
 from medmtl.data.reading import MaskVolume, Volume
-from medmtl.data.resampling import reach, resample, respaced
+from medmtl.data.resampling import reach, resample, respaced, slabs
 from medmtl.errors import ScanError
 
 MASK_FULL = 255
@@ -71,7 +70,7 @@ def prepare_case(
         ScanError: The resampled scan would be larger than memory allows, or the label map holds
             values above 255.
     """
-    stored, own = depth_first(volume)
+    stored, own = _turned(volume), depth_first_grid(volume.grid)
     voxels = np.prod(own.shape) * np.prod(own.spacing_mm) / np.prod(spacing_mm)
     if voxels > MOST_VOXELS:
         raise ScanError(
@@ -79,9 +78,12 @@ def prepare_case(
             f"{volume.grid.spacing_mm} mm: check it, or choose a larger spacing_mm"
         )
     working = respaced(own, spacing_mm)
-    image = resample(torch.as_tensor(stored.astype(np.float32)), own, working)
+    image = np.empty(working.shape, dtype=np.int16)
+    for box, slices in slabs(own, working):
+        part = torch.as_tensor(np.ascontiguousarray(stored[slices]))
+        image[box] = resample(part, own, working, box, slices.start).round().numpy()
     return Case(
-        image=image.round().numpy().astype(np.int16),
+        image=image,
         masks={
             lesion_id: _lesion_map(depth_first(mask)[0] != 0, own, working)
             for lesion_id, mask in masks.items()
@@ -93,9 +95,15 @@ def prepare_case(
 
 def depth_first(volume: Volume) -> tuple[Real[np.ndarray, "depth height width"], Grid]:
     """A volume with its axes turned to depth, height, width (S, A, R), and its grid then."""
-    turn = _turn_of(volume.grid)
-    voxels = np.ascontiguousarray(apply_orientation(volume.voxels, turn))
-    return voxels, depth_first_grid(volume.grid)
+    return np.ascontiguousarray(_turned(volume)), depth_first_grid(volume.grid)
+
+
+def _turned(volume: Volume) -> Real[np.ndarray, "depth height width"]:
+    """The same voxels seen along other axes; nothing is copied."""
+    turned: Real[np.ndarray, "depth height width"] = apply_orientation(
+        volume.voxels, _turn_of(volume.grid)
+    )
+    return turned
 
 
 def depth_first_grid(grid: Grid) -> Grid:
@@ -129,26 +137,25 @@ def _lesion_map(
     return covered
 
 
-def _coverage(mask: NDArray[np.bool_], own: Grid, working: Grid) -> Float[Tensor, "d h w"]:
-    return resample(torch.as_tensor(mask.astype(np.float32)), own, working)
-
-
 def _label_map(
     organs: MaskVolume, own: Grid, working: Grid, name: str
 ) -> UInt8[np.ndarray, "depth height width"]:
     """Gives each voxel the structure, or the background, that covers most of it."""
-    stored, _ = depth_first(organs)
+    stored = _turned(organs)
     values = [int(value) for value in np.unique(stored) if value != 0]
     if values and values[-1] > MOST_STRUCTURES:
         raise ScanError(
             f"{name}: organ label values go up to {values[-1]}; number them 1 to {MOST_STRUCTURES}"
         )
-    labels = torch.zeros(working.shape, dtype=torch.uint8)
-    most, background = torch.zeros(working.shape), torch.ones(working.shape)
-    for value in values:
-        covered = _coverage(stored == value, own, working)
-        labels[covered > most] = value
-        most = torch.maximum(most, covered)
-        background -= covered
-    labels[background > most] = 0
-    return labels.numpy()
+    labels = np.zeros(working.shape, dtype=np.uint8)
+    for box, slices in slabs(own, working):
+        part = torch.as_tensor(np.ascontiguousarray(stored[slices]))
+        found = torch.from_numpy(labels[box])
+        most, background = torch.zeros(found.shape), torch.ones(found.shape)
+        for value in np.intersect1d(values, part.unique().numpy()).tolist():
+            covered = resample(part == value, own, working, box, slices.start)
+            found[covered > most] = value
+            most = torch.maximum(most, covered)
+            background -= covered
+        found[background > most] = 0
+    return labels

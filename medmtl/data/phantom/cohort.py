@@ -10,7 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -25,6 +25,7 @@ from medmtl.run_folder import write_json
 
 __all__ = ["make_cohort", "parse_missing"]
 
+Images = Literal["nifti", "dicom", "half", "both"]
 SETTINGS = "generator.json"
 VERSION = 2  # of the pictures: raised whenever the same seed paints something else
 
@@ -35,7 +36,7 @@ def make_cohort(
     patients: int,
     seed: int,
     missing: Mapping[str, float],
-    dicom: bool,
+    images: Images = "nifti",
     workers: int,
 ) -> Manifest:
     """Makes a cohort, or what is still missing of it after an interruption.
@@ -48,7 +49,8 @@ def make_cohort(
         patients: How many patients, one scan each.
         seed: The same seed gives the same bytes.
         missing: Share of scans, by name, that come without it; see `parse_missing`.
-        dicom: Whether to write DICOM series too.
+        images: What the scans are read from: NIfTI, DICOM series, every other scan a series
+            (`half`), or NIfTI with series beside them (`both`).
         workers: Scans made at a time, each in a process of its own.
 
     Returns:
@@ -66,9 +68,16 @@ def make_cohort(
         if value < least:
             raise ConfigError(f"{name} is {value}; it must be {least} or more")
     check_missing(missing)
-    _claim(out, {"patients": patients, "seed": seed, "missing": dict(missing), "dicom": dicom})
+    _claim(out, {"patients": patients, "seed": seed, "missing": dict(missing), "images": images})
     jobs = [
-        ScanJob(out=out, seed=seed, number=number, lacking=lacking, dicom=dicom)
+        ScanJob(
+            out=out,
+            seed=seed,
+            number=number,
+            lacking=lacking,
+            dicom=images in ("dicom", "both") or (images == "half" and number % 2 == 0),
+            nifti=images in ("nifti", "both") or (images == "half" and number % 2 == 1),
+        )
         for number, lacking in enumerate(
             plan_missing(missing, patients=patients, seed=seed), start=1
         )
@@ -183,7 +192,7 @@ def _rows(jobs: Sequence[ScanJob]) -> tuple[tuple[Scan, ...], tuple[Lesion, ...]
                 scan_id=job.scan_id,
                 patient_id=job.scan_id,
                 series_id=f"{job.scan_id}_series-1",
-                image=f"images/{job.scan_id}.nii.gz",
+                image=job.image,
                 organ_mask=record["organ_mask"],
                 annotated=frozenset(job.annotated),
             )

@@ -28,7 +28,8 @@ class ScanJob:
         seed: Of the cohort.
         number: Of the patient, from 1.
         lacking: What the scan comes without.
-        dicom: Whether it is written as a DICOM series too.
+        dicom: Whether it is written as a DICOM series,
+        nifti: and whether as NIfTI.
     """
 
     out: Path
@@ -36,11 +37,17 @@ class ScanJob:
     number: int
     lacking: frozenset[str]
     dicom: bool
+    nifti: bool
 
     @property
     def scan_id(self) -> str:
         """The pseudonym of patient and scan."""
         return f"PHANTOM-{self.number:04d}"
+
+    @property
+    def image(self) -> str:
+        """What the manifest names."""
+        return f"images/{self.scan_id}.nii.gz" if self.nifti else f"dicom/{self.scan_id}"
 
     @property
     def record(self) -> Path:
@@ -67,21 +74,22 @@ def make_scan(job: ScanJob) -> str:
         RunError: A file cannot be written.
     """
     scan = make_patient(job.seed, job.number)
-    files = [f"images/{job.scan_id}.nii.gz"]
-    _write_nifti(job.out / files[0], scan.voxels, scan.affine)
+    files, organ_mask = [job.image], None
+    if job.nifti:
+        _write_nifti(job.out / job.image, scan.voxels, scan.affine)
     drawn = [name for name in job.annotated if name in STRUCTURES]
     if drawn:
-        files.append(f"organs/{job.scan_id}.nii.gz")
+        organ_mask = f"organs/{job.scan_id}.nii.gz"
+        files.append(organ_mask)
         kept = np.zeros(256, dtype=np.uint8)
         for name in drawn:
             kept[STRUCTURES[name]] = STRUCTURES[name]
-        _write_nifti(job.out / files[1], kept[scan.organs], scan.affine)
+        _write_nifti(job.out / organ_mask, kept[scan.organs], scan.affine)
     lesions = [] if EVERYTHING in job.lacking else _write_lesions(job, scan)
     files += [lesion["mask"] for lesion in lesions if lesion["mask"]]
     if job.dicom:
         files.append(f"dicom/{job.scan_id}")
         write_series(job.out / files[-1], scan, patient_id=job.scan_id, seed=job.seed)
-    organ_mask = files[1] if drawn else None
     content = {"files": files, "organ_mask": organ_mask, "lesions": lesions}
     write_json(job.record, content)
     return job.scan_id

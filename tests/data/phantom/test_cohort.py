@@ -7,14 +7,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from medmtl.data.audit import content_hash
 from medmtl.data.manifest import Manifest
 from medmtl.data.manifest_check import check_manifest
 from medmtl.data.phantom import files
-from medmtl.data.phantom.cohort import make_cohort
+from medmtl.data.phantom.cohort import Images, make_cohort
 from medmtl.data.phantom.description import describe_cohort
 from medmtl.data.phantom.files import ScanJob, make_scan
 from medmtl.data.phantom.patient import PhantomScan, nodules_of
 from medmtl.data.phantom.tissue import STRUCTURES
+from medmtl.data.reading import read_volume
 from medmtl.errors import ConfigError
 from tests.data.phantom.tiny_scan import make_tiny_patient
 
@@ -40,10 +42,10 @@ def make(
     patients: int = 10,
     seed: int = SEED,
     missing: Mapping[str, float] | None = None,
-    dicom: bool = False,
+    images: Images = "nifti",
 ) -> Manifest:
     return make_cohort(
-        out, patients=patients, seed=seed, missing=missing or {}, dicom=dicom, workers=1
+        out, patients=patients, seed=seed, missing=missing or {}, images=images, workers=1
     )
 
 
@@ -56,7 +58,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_cohort_is_a_sound_manifest_with_everything_drawn(tmp_path: Path, made: list) -> None:
-    manifest = make(tmp_path / "cohort", dicom=True)
+    manifest = make(tmp_path / "cohort", images="both")
     assert check_manifest(manifest) == []
     assert len(manifest.scans) == 10 and len(list((tmp_path / "cohort/dicom").iterdir())) == 10
     for number, scan in enumerate(manifest.scans, start=1):
@@ -67,6 +69,18 @@ def test_a_cohort_is_a_sound_manifest_with_everything_drawn(tmp_path: Path, made
         for lesion, nodule in zip(lesions, drawn, strict=True):
             assert lesion.diameter_mm == pytest.approx(nodule.diameter_mm, abs=0.01)
             assert lesion.measurements == pytest.approx(nodule.measurements, abs=0.001)
+
+
+def test_scans_read_from_dicom_are_the_same_scans(tmp_path: Path, made: list) -> None:
+    plain, half = (make(tmp_path / name, patients=4, images=name) for name in ("nifti", "half"))
+    assert check_manifest(half) == []
+    assert [scan.image.split("/")[0] for scan in half.scans] == ["images", "dicom"] * 2
+    assert len(list((tmp_path / "half" / "images").iterdir())) == 2
+    for one, other in zip(plain.scans, half.scans, strict=True):
+        volumes = [
+            read_volume(m.resolve(s.image), name="") for m, s in ((plain, one), (half, other))
+        ]
+        assert content_hash(volumes[0]) == content_hash(volumes[1])
 
 
 def test_a_mask_lies_around_its_lesion(tmp_path: Path, made: list) -> None:
@@ -132,7 +146,7 @@ def test_the_description_counts_what_is_lacking(tmp_path: Path, made: list) -> N
 def test_an_interrupted_cohort_goes_on_and_ends_the_same(
     tmp_path: Path, made: list, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make(tmp_path / "whole", patients=5, dicom=True)
+    make(tmp_path / "whole", patients=5, images="both")
     write_series = files.write_series
 
     def killed(folder: Path, scan: PhantomScan, *, patient_id: str, seed: int) -> None:
@@ -142,11 +156,11 @@ def test_an_interrupted_cohort_goes_on_and_ends_the_same(
 
     monkeypatch.setattr(files, "write_series", killed)
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path / "halted", patients=5, dicom=True)
+        make(tmp_path / "halted", patients=5, images="both")
     assert not (tmp_path / "halted/scans.csv").exists()
     monkeypatch.setattr(files, "write_series", write_series)
     made.clear()
-    make(tmp_path / "halted", patients=5, dicom=True)
+    make(tmp_path / "halted", patients=5, images="both")
     assert made == [4, 5]
     assert contents(tmp_path / "halted") == contents(tmp_path / "whole")
 
@@ -173,7 +187,7 @@ def test_a_finished_cohort_is_not_made_again_but_what_was_lost_is(
         ({"seed": 7}, "seed was 6, now 7"),
         ({"patients": 11}, "patients was 10, now 11"),
         ({"missing": {"liver": 0.5}}, "missing was"),
-        ({"dicom": True}, "dicom was False, now True"),
+        ({"images": "both"}, "images was nifti, now both"),
     ],
 )
 def test_a_cohort_of_other_settings_is_not_written_over(
@@ -216,9 +230,16 @@ def test_numbers_that_make_no_sense_are_refused(tmp_path: Path, change: dict) ->
 
 def test_worker_processes_write_what_one_alone_writes(tmp_path: Path) -> None:
     out = tmp_path / "cohort"
-    make_cohort(out, patients=2, seed=SEED, missing={}, dicom=False, workers=2)
+    make_cohort(out, patients=2, seed=SEED, missing={}, workers=2)
     make_scan(
-        ScanJob(out=tmp_path / "alone", seed=SEED, number=2, lacking=frozenset(), dicom=False)
+        ScanJob(
+            out=tmp_path / "alone",
+            seed=SEED,
+            number=2,
+            lacking=frozenset(),
+            dicom=False,
+            nifti=True,
+        )
     )
     together, alone = contents(out), contents(tmp_path / "alone")
     assert {name for name in alone if name.startswith("images")}
