@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 from typer._click.exceptions import ClickException  # typer's own copy; it has no public name
 
+from medmtl.cli_build import build_manifest
 from medmtl.cli_config import configuration
-from medmtl.cli_data import importing, manifests, phantom
+from medmtl.cli_data import audit, importing, manifests, phantom
 from medmtl.cli_scan import scan
 from medmtl.errors import MedmtlError
 
@@ -21,11 +22,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+manifests.command("build")(build_manifest)
 app.add_typer(importing, name="import")
 app.add_typer(manifests, name="manifest")
 app.add_typer(configuration, name="config")
 app.add_typer(scan, name="scan")
 app.command()(phantom)
+app.command()(audit)
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, laid on top of the file.")]
 

@@ -1,7 +1,7 @@
 """Commands about data: import a collection, look at a manifest, make the synthetic cohort."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -86,6 +86,28 @@ def describe(
         print(f"picture: {picture}")
 
 
+def audit(
+    manifest: Annotated[list[Path], typer.Argument(help="Folders of one or more manifests.")],
+    folds: Annotated[
+        Path | None, typer.Option(help="CSV: patient_id, fold. Default: patients are kept apart.")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A checkpoint that must not have seen any of the scans.")
+    ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="Where hashes are remembered; may be deleted.")
+    ] = Path(".medmtl_cache"),
+    workers: Annotated[int, typer.Option(min=1, help="Scans hashed at a time.")] = 2,
+) -> None:
+    """Refuse patients, series and images on two sides of a split, or seen by a checkpoint."""
+    from medmtl.build.audit import AuditPlan
+    from medmtl.build.audit import audit as audit_all
+
+    plan = AuditPlan(manifests=manifest, folds=folds, weights=weights, cache=cache, workers=workers)
+    for line in audit_all(plan):
+        print(line)
+
+
 def phantom(
     patients: Annotated[int, typer.Option(help="How many, one scan each.")],
     out: Annotated[Path, typer.Option(help="A new folder.")],
@@ -97,7 +119,10 @@ def phantom(
             "one organ such as liver. May be given several times."
         ),
     ] = None,
-    dicom: Annotated[bool, typer.Option("--dicom", help="Write CT series too.")] = False,
+    images: Annotated[
+        Literal["nifti", "dicom", "half", "both"],
+        typer.Option(help="What scans are read from; half: every other one is a DICOM series."),
+    ] = "nifti",
     workers: Annotated[int, typer.Option(help="Scans made at a time.")] = 2,
 ) -> None:
     """Make a synthetic chest-CT cohort with organs and nodules; needs no data."""
@@ -109,7 +134,7 @@ def phantom(
         patients=patients,
         seed=seed,
         missing=parse_missing(missing or []),
-        dicom=dicom,
+        images=images,
         workers=workers,
     )
     print(describe_cohort(manifest))

@@ -32,6 +32,7 @@ from medmtl.config_study import (
     Folds,
     Inference,
     PredictedVolume,
+    Start,
     Tracking,
     Training,
 )
@@ -66,6 +67,7 @@ class Config(Knobs):
         description="what is trained and compared; default: one arm, all-heads, of all heads",
     )
     augmentation: Augmentation = Augmentation()
+    start: Start = Start()
     training: Training = Training()
     folds: Folds = Folds()
     baselines: dict[str, Baseline] = Field(

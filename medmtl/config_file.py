@@ -20,8 +20,8 @@ from medmtl.errors import ConfigError
 
 # What an arm may depart in; the rest holds for the whole experiment.
 OF_ONE_ARM = (
-    "spacing_mm", "intensity", "windows", "patches", "encoder", "heads", "augmentation", "training",
-    "inference",
+    "spacing_mm", "intensity", "windows", "patches", "encoder", "heads", "augmentation", "start",
+    "training", "inference",
 )  # fmt: skip
 # Paths written in a file are relative to that file ("*": each entry).
 _PATHS: tuple[tuple[str, ...], ...] = (
@@ -29,6 +29,8 @@ _PATHS: tuple[tuple[str, ...], ...] = (
     ("output",),
     ("folds", "table"),
     ("cache", "folder"),
+    ("start", "weights"),
+    ("arms", "*", "set", "start.weights"),
     ("baselines", "*", "path"),
 )
 

@@ -31,6 +31,20 @@ class Training(Knobs):
     evaluate_every: int = Field(2, ge=1, description="epochs between looks at the inner split")
 
 
+class Start(Knobs):
+    """What the networks begin with, and whether they may have seen test patients before."""
+
+    weights: Path | None = Field(
+        None, description="a checkpoint whose encoder they begin with; default: random weights"
+    )
+    accept_seen: str = Field(
+        "",
+        max_length=300,
+        description="why weights that saw test patients are used all the same; the report's first "
+        "page shows it",
+    )
+
+
 class Folds(Knobs):
     """Who is tested where. Patients are never split."""
 

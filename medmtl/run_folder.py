@@ -121,6 +121,11 @@ class RunFolder:
         return self.path / "provenance.json"
 
     @property
+    def audit(self) -> Path:
+        """What the contamination guard found before anything was trained."""
+        return self.path / "audit.json"
+
+    @property
     def contents(self) -> Path:
         """A row a scan: whose it is, which fold, and the hash of its content."""
         return self.path / "contents.csv"

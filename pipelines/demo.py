@@ -28,9 +28,9 @@ def main() -> None:
     """Makes, checks, cross-validates, predicts, reports."""
     config = load_config(ROOT / "configs" / "demo.yaml")
     cohort, new = config.manifest[0], config.manifest[0].with_name("demo-new-patient")
-    print("1 of 4: making 72 patients", flush=True)
-    make_cohort(cohort, patients=72, seed=61, missing=MISSING, dicom=False, workers=2)
-    make_cohort(new, patients=1, seed=62, missing={}, dicom=False, workers=1)
+    print("1 of 4: making 72 patients, half of them as DICOM series", flush=True)
+    make_cohort(cohort, patients=72, seed=61, missing=MISSING, images="half", workers=2)
+    make_cohort(new, patients=1, seed=62, missing={}, images="dicom", workers=1)
 
     print("2 of 4: checking every file, then cross-validating", flush=True)
     experiment = build_cross_validation(config)
@@ -46,7 +46,7 @@ def main() -> None:
     print(asked[shown].to_string(index=False, float_format="%.2f"))
 
     print("4 of 4: the results", flush=True)
-    print(results_table(experiment.run, describe_experiment(config)))
+    print(results_table(experiment.run, describe_experiment(config, experiment.run)))
     print(f"run:         {experiment.run.path}\nprediction:  {prediction}\nreport:      {report}")
 
 

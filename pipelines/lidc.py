@@ -34,7 +34,7 @@ def main(data: Path) -> None:
 
     publish_results(
         experiment.run,
-        describe_experiment(config),
+        describe_experiment(config, experiment.run),
         command="python pipelines/lidc.py ../shared/data/lidc_nodules",
         tables=ROOT / "results" / "lidc",
         page=ROOT / "docs" / "results.md",

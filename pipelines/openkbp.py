@@ -44,7 +44,7 @@ def cross_validate(config: Config) -> None:
 
     publish_results(
         experiment.run,
-        describe_experiment(config),
+        describe_experiment(config, experiment.run),
         command="python pipelines/openkbp.py ../shared/data",
         tables=ROOT / "results" / config.name,
         page=ROOT / "docs" / "results.md",

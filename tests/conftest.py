@@ -1,5 +1,7 @@
 """What tests of the whole tool share."""
 
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,9 @@ from tests.small_experiment import (
     make_small_run,
     write_experiment,
 )
+
+# Whoever runs the tests may have a secret, which must be neither used nor changed.
+os.environ["MEDMTL_SECRET_FILE"] = str(Path(tempfile.gettempdir()) / "medmtl-tests" / "no-secret")
 
 
 @pytest.fixture(scope="session")

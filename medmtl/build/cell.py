@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence, Set
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -17,6 +18,7 @@ from medmtl.build.data import (
 )
 from medmtl.build.learning import build_losses, build_model, build_tasks, build_training
 from medmtl.build.splits import drawn_scans, lesions_of, split_patients
+from medmtl.build.start import begin_with, build_guard
 from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
 from medmtl.config_knobs import Organs, Segmentation
@@ -63,6 +65,9 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
     }
     torch.manual_seed(cell.seed)
     losses, balance = build_losses(config, tasks)
+    model = build_model(config, tasks)
+    if config.start.weights is not None:
+        begin_with(model, config.start.weights)
     return CellJob(
         cell=cell,
         folder=run.cell(cell_id),
@@ -70,7 +75,8 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
         parts=parts,
         scan_parts=scan_parts,
         tasks=tasks,
-        model=build_model(config, tasks),
+        model=model,
+        guard=build_guard(config),
         losses=losses,
         balance=balance,
         settings=build_training(config, cell.seed),
@@ -82,7 +88,9 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
             organ_segmenter=partial(_without_offsets, config, quick=False),
             quick_organ_segmenter=partial(_without_offsets, config, quick=True),
         ),
-        fingerprint=_fingerprint(binding_part(dump_config(config, run.path)), parts, scan_parts),
+        fingerprint=_fingerprint(
+            binding_part(dump_config(config, run.path)), config.start.weights, parts, scan_parts
+        ),
     )
 
 
@@ -130,11 +138,14 @@ def _scan_parts(
 
 def _fingerprint(
     config_text: str,
+    weights: Path | None,
     parts: Mapping[str, LesionDataset],
     scan_parts: Mapping[str, Mapping[str, ScanDataset]],
 ) -> str:
-    """Names all that a training is made of: configuration, lesions, bytes of images and masks."""
+    """Names all a training is made of: configuration, weights, lesions, images and masks."""
     digest = hashlib.sha256(config_text.encode())
+    if weights is not None:
+        digest.update(weights.read_bytes())
     cases: dict[str, CachedCase] = {}  # by the cache's key of all bytes
     for name, data in parts.items():
         for each in data.lesions:

@@ -5,6 +5,7 @@ import resource
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -15,6 +16,7 @@ from medmtl.build.learning import build_losses, build_model, build_tasks
 from medmtl.build.splits import drawn_scans, lesions_of, split_patients
 from medmtl.config import Config
 from medmtl.config_file import dump_config, resolve_arm
+from medmtl.data.dicom.choice import split_choice
 from medmtl.data.tasks import (
     ClassificationTask,
     SegmentationTask,
@@ -205,4 +207,11 @@ def _cache_mb(experiment: CrossValidation) -> float:
     """From the files' own sizes: compressed NIfTI and the cache need about the same."""
     manifest = experiment.manifest
     paths = [manifest.resolve(scan.image) for scan in manifest.scans]
-    return sum(path.stat().st_size for path in paths) * CACHE_FOR_A_FILE_BYTE / MEGABYTE
+    return sum(map(_bytes_of, paths)) * CACHE_FOR_A_FILE_BYTE / MEGABYTE
+
+
+def _bytes_of(image: Path) -> int:
+    """Of a file, or of all files of a folder of DICOM."""
+    path, _ = split_choice(image)
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())

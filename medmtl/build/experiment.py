@@ -20,6 +20,7 @@ from medmtl.build.splits import (
     split_patients,
     stratum_label,
 )
+from medmtl.build.start import build_guard
 from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
 from medmtl.config_study import LesionColumn, LogisticColumns, PredictedVolume, PredictionTable
@@ -108,6 +109,7 @@ def _assemble(
         binding=binding_part,
         manifest=manifest,
         preparations=_preparations(arms, manifest),
+        guard=lambda: build_guard(config),
         baselines=lambda segmentation: _baselines(config, tasks, segmentation),
         evaluation=EvaluationSettings(
             bootstrap_samples=config.evaluation.bootstrap_samples,

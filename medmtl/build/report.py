@@ -8,7 +8,8 @@ from medmtl.config import Config
 from medmtl.config_file import load_config
 from medmtl.reporting.cohort import write_cohort_report
 from medmtl.reporting.description import ArmDescription, ExperimentDescription
-from medmtl.run_folder import RunFolder, require_evaluated
+from medmtl.reporting.evidence import contamination
+from medmtl.run_folder import RunFolder, read_json, require_evaluated
 
 
 def build_report(path: Path) -> Path:
@@ -20,14 +21,19 @@ def build_report(path: Path) -> Path:
     run = RunFolder(path)
     require_evaluated(run)
     config = load_config(run.config)
-    description = describe_experiment(config)
+    description = describe_experiment(config, run)
     loader = build_loader(config, description.manifest.included())
     return write_cohort_report(run=run, description=description, loader=loader)
 
 
-def describe_experiment(config: Config) -> ExperimentDescription:
-    """What the run folder does not say, for whoever reads the results."""
+def describe_experiment(config: Config, run: RunFolder) -> ExperimentDescription:
+    """What the results do not say, for whoever reads them.
+
+    Raises:
+        RunError: What the guard found is missing.
+    """
     manifest = build_manifest(config)
+    audit = read_json(run.audit)
     return ExperimentDescription(
         name=config.name,
         question=config.question,
@@ -37,7 +43,7 @@ def describe_experiment(config: Config) -> ExperimentDescription:
             name: ArmDescription(
                 title=arm.title or name,
                 heads=arm.heads,
-                caution=arm.caution,
+                caution="; ".join(filter(None, [contamination(audit, name), arm.caution])),
                 is_control=arm.input != "image",
             )
             for name, arm in config.arms.items()

@@ -23,6 +23,7 @@ import blosc2
 import numpy as np
 from numpy.typing import NDArray
 
+from medmtl.data.dicom.choice import split_choice
 from medmtl.data.geometry import Box, Grid
 from medmtl.data.transforms import Case
 from medmtl.errors import RunError
@@ -123,7 +124,7 @@ class CaseCache:
         """
         self._remove_abandoned()
         used, sizes = {}, {}
-        for path in self._case_folders():
+        for path in self.cases():
             with suppress(OSError):  # another process may trim, too
                 sizes[path] = sum(file.stat().st_size for file in path.iterdir())
                 used[path] = path.stat().st_mtime
@@ -132,9 +133,13 @@ class CaseCache:
             if excess <= 0:
                 break
             if path not in keep:
-                _remove_whole(path)
+                self.remove(path)
                 excess -= sizes[path]
         return max(0, excess)
+
+    def remove(self, case: Path) -> None:
+        """Removes a cached case, so that nobody reads half of it."""
+        _remove_whole(case)
 
     def _remove_abandoned(self) -> None:
         """Removes what killed processes left half-written; nobody writes one case for a day."""
@@ -143,20 +148,45 @@ class CaseCache:
                 if time.time() - path.stat().st_mtime > ABANDONED_S:
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    def _case_folders(self) -> list[Path]:
+    def cases(self) -> list[Path]:
+        """The folders of all cached cases."""
         found = self.folder.glob("cases/*/*/case.json")
         return [path.parent for path in found if not path.parent.name.startswith(".")]
 
     def _folder_of(self, sources: Mapping[str, Path], settings: Mapping[str, Any]) -> Path:
-        parts = {role: self._digest(path) for role, path in sorted(sources.items())}
+        parts = {role: self.digest(path) for role, path in sorted(sources.items())}
         text = json.dumps([FORMAT, parts, dict(settings)], sort_keys=True)
         key = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
         return self.folder / "cases" / key[:2] / key
 
-    def _digest(self, path: Path) -> str:
-        """Hashes a file's bytes; of a folder, those of its files, by whatever names."""
+    def remember(self, kind: str, digest: str, make: Callable[[], str]) -> str:
+        """A text that follows from a file's bytes; made once, by whoever asks first.
+
+        Args:
+            kind: What is remembered; it has a number that is raised when it is made otherwise.
+            digest: Of the file or folder, see `digest`.
+            make: Computes it.
+        """
+        file = self.folder / kind / digest[:2] / digest
+        if file.is_file() and (text := file.read_text(encoding="utf-8")):
+            return text
+        made = make()
+        _write_aside(file, lambda aside: aside.write_text(made, encoding="utf-8"))
+        return made
+
+    def forget(self, kind: str, digest: str) -> None:
+        """Removes what was remembered."""
+        (self.folder / kind / digest[:2] / digest).unlink(missing_ok=True)
+
+    def digest(self, path: Path) -> str:
+        """Hashes a file's bytes; of a folder, those of its files, by whatever names.
+
+        Where one series of a folder is chosen (`folder#label`), it is part of the hash.
+        """
+        path, label = split_choice(path)
         if path.is_dir():
             every = sorted(self._digest_file(each) for each in path.rglob("*") if each.is_file())
+            every += [label] if label else []
             return hashlib.blake2b(" ".join(every).encode(), digest_size=16).hexdigest()
         return self._digest_file(path)
 

@@ -7,8 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from medmtl.data.audit import content_hash
 from medmtl.data.cache import CachedCase, CaseCache
+from medmtl.data.contamination.facts import ImageFacts, image_facts
+from medmtl.data.dicom.choice import split_choice
 from medmtl.data.geometry import Grid
 from medmtl.data.manifest import Lesion, Manifest, Scan
 from medmtl.data.reading import (
@@ -73,7 +74,7 @@ class CaseLoader:
                 organs=organs,
             )
             facts = {
-                "content_hash": read.content_hash,
+                "content_hash": read.facts.content_hash,
                 "spacing_mm": depth_first_grid(volume.grid).spacing_mm,
             }
             return case, facts
@@ -113,13 +114,13 @@ class CaseLoader:
 
     def _existing(self, relative: str) -> Path:
         path = self.manifest.resolve(relative)
-        if not path.exists():
+        if not split_choice(path)[0].exists():
             read_volume(path, name=relative)  # tells what is wrong
         return path
 
 
 class ScanImage:
-    """A scan's image, read and hashed when it is first asked for, then kept."""
+    """A scan's image and what the guard knows of it, read when first asked for, then kept."""
 
     def __init__(self, loader: CaseLoader, scan: Scan) -> None:
         self._loader = loader
@@ -131,9 +132,10 @@ class ScanImage:
         return self._loader.read_volume(self._scan)
 
     @cached_property
-    def content_hash(self) -> str:
-        """See `medmtl.data.audit.content_hash`."""
-        return content_hash(self.volume)
+    def facts(self) -> ImageFacts:
+        """Its hash and fingerprint."""
+        path = self._loader.manifest.resolve(self._scan.image)
+        return image_facts(self._loader.cache, path, lambda: self.volume)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +150,7 @@ def prepare_cases(
     preparations: Sequence[Preparation],
     on_each: Callable[[], object] = lambda: None,
     workers: int = 1,
-) -> dict[str, str]:
+) -> dict[str, ImageFacts]:
     """Fills the cache, some scans at a time, and keeps it within its bound afterwards.
 
     A scan that several grids need is read once.
@@ -162,7 +164,7 @@ def prepare_cases(
         ScanError, ManifestError: As `CaseLoader.open`.
 
     Returns:
-        The content hash of each scan, by its id.
+        What the guard compares of each scan, by its id.
     """
     scans = {scan.scan_id: scan for each in preparations for scan in each.scans}
     loaders: dict[str, list[CaseLoader]] = {scan_id: [] for scan_id in scans}
@@ -170,16 +172,16 @@ def prepare_cases(
         for scan in each.scans:
             loaders[scan.scan_id].append(each.loader)
 
-    def open_everywhere(scan: Scan) -> list[CachedCase]:
+    def open_everywhere(scan: Scan) -> tuple[list[CachedCase], ImageFacts]:
         image = ScanImage(loaders[scan.scan_id][0], scan)
-        return [loader.open(scan, image) for loader in loaders[scan.scan_id]]
+        return [loader.open(scan, image) for loader in loaders[scan.scan_id]], image.facts
 
-    hashes, folders = {}, set()
+    facts, folders = {}, set()
     with ThreadPoolExecutor(workers) as pool:
         opened = pool.map(open_everywhere, scans.values())
-        for scan_id, cases in zip(scans, opened, strict=True):
-            hashes[scan_id] = cases[0].content_hash
+        for scan_id, (cases, of_scan) in zip(scans, opened, strict=True):
+            facts[scan_id] = of_scan
             folders |= {case.folder for case in cases}
             on_each()
     preparations[0].loader.cache.trim(keep=frozenset(folders))
-    return hashes
+    return facts

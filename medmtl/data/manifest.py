@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from medmtl.data.dicom.choice import split_choice, with_choice
 from medmtl.errors import ManifestError
 
 CARD, SCANS, LESIONS = "card.yaml", "scans.csv", "lesions.csv"
@@ -142,16 +143,21 @@ class Manifest:
     def resolve(self, relative: str) -> Path:
         """Turns a path of the tables into a path on disk.
 
+        Of `folder#label`, which names a series of a folder, the folder is looked at; see
+        `medmtl.data.dicom.choice`.
+
         Raises:
             ManifestError: The path leaves the data root (by '..', a link, or being absolute).
         """
-        path = (self.data_root / relative).resolve()
+        folder, label = split_choice(self.data_root / relative)
+        path = folder.resolve()
         if PurePosixPath(relative).is_absolute() or not path.is_relative_to(self.data_root):
             raise ManifestError(
                 f"{self.card.name}: the path {relative!r} leaves the data root; "
                 "write it relative to card.yaml's data_root, without '..'"
             )
-        return path
+        # Within the folder, so that it stays below a data root that is the folder itself.
+        return path if label is None else path / with_choice(".", label)
 
     def included(self) -> "Manifest":
         """The same manifest without the scans and lesions that the card excludes."""

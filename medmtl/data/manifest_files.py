@@ -50,7 +50,8 @@ def read_manifest(path: Path, *, blind: bool = False) -> Manifest:
         if not (folder / name).is_file():
             raise ManifestError(
                 f"{path}: not a manifest, {name} is missing; a manifest is a folder with "
-                f"{CARD}, {SCANS} and {LESIONS} (make one with 'medmtl import')"
+                f"{CARD}, {SCANS} and {LESIONS} (make one with 'medmtl import', or of a folder "
+                "of scans with 'medmtl manifest build')"
             )
     card = _read_card(folder / CARD)
     scan_columns, lesion_columns = [*SCAN_COLUMNS], [*LESION_COLUMNS]

@@ -13,11 +13,13 @@ import torch
 
 from medmtl.data.audit import AuditEntry, require_no_leak
 from medmtl.data.cases import CaseLoader
+from medmtl.data.contamination.exposure import Exposure, expose
 from medmtl.data.dataset import LesionDataset
 from medmtl.data.patches import ScanDataset
 from medmtl.data.tasks import ClassificationTask, Task, organ_tasks
 from medmtl.evaluation.calibration import fit_temperature
 from medmtl.evaluation.operating_point import choose_threshold
+from medmtl.experiment.guard import Guard
 from medmtl.experiment.inner_scores import inner_scores
 from medmtl.experiment.organ_offsets import choose_offsets
 from medmtl.experiment.plan import Cell
@@ -48,7 +50,8 @@ class CellJob:
         parts: Lesions of the patients of each of `PART_NAMES`.
         scan_parts: Their scans, by patch; no patch where no head looks at whole scans.
         tasks: The arm's heads.
-        model: Untrained.
+        model: Not yet trained.
+        guard: Knows what the model's first weights have seen.
         losses: By task.
         balance: Makes one loss of them.
         settings: Of the training.
@@ -63,6 +66,7 @@ class CellJob:
     scan_parts: Mapping[str, Mapping[str, ScanDataset]]
     tasks: Sequence[Task]
     model: MultiTaskModel
+    guard: Guard
     losses: Mapping[str, TaskLoss]
     balance: FixedWeights
     settings: TrainingSettings
@@ -71,7 +75,8 @@ class CellJob:
 
     def run(self) -> None:
         """Trains, calibrates, tests, and writes the results; `done.json` last."""
-        self._refuse_leaks()
+        entries = self._entries()
+        self._refuse_leaks(entries)
         trainer = self._train()
         # Made once: it takes seconds to convert a network and compile it for sizes of windows.
         segmenters = {
@@ -86,6 +91,7 @@ class CellJob:
                 "calibration": calibration,
                 "scopes": {name: scope.to_dict() for name, scope in self._scopes().items()},
                 "arm": self.cell.arm,
+                "exposure": self._exposure(entries).to_dict(),
             },
         )
         write_table(self.folder.epochs, pd.DataFrame(trainer.history))
@@ -107,7 +113,14 @@ class CellJob:
         write_json(self.folder.done, self._facts(trainer, calibration))
         self.folder.checkpoint.unlink(missing_ok=True)
 
-    def _refuse_leaks(self) -> None:
+    def _refuse_leaks(self, entries: Sequence[AuditEntry]) -> None:
+        require_no_leak(entries)
+        if self.cell.arm in self.guard.exposures:
+            tested = [entry for entry in entries if entry.fold == "test"]
+            self.guard.judge_weights(self.cell.arm, tested)
+
+    def _entries(self) -> list[AuditEntry]:
+        """The scans of the cell, and which part each is in."""
         entries = []
         for name in PART_NAMES:
             data = self.parts[name]
@@ -129,7 +142,16 @@ class CellJob:
                         fold=name,
                     )
                 )
-        require_no_leak(entries)
+        return entries
+
+    def _exposure(self, entries: Sequence[AuditEntry]) -> Exposure:
+        """What the finished weights have seen; inner scans too, which chose the epoch."""
+        return expose(
+            [entry for entry in entries if entry.fold != "test"],
+            secret=self.guard.secret,
+            before=[self.guard.exposures[arm] for arm in {self.cell.arm} & {*self.guard.exposures}],
+            salt=self.fingerprint[:32],  # so that a rerun gives the same bytes
+        )
 
     def _train(self) -> Trainer:
         def report(epoch: int) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medmtl.data.audit import AuditEntry, require_no_leak
+from medmtl.data.audit import AuditEntry
 from medmtl.data.cases import Preparation, prepare_cases
+from medmtl.data.contamination.facts import ImageFacts
 from medmtl.data.manifest import Manifest
 from medmtl.data.tasks import ClassificationTask
 from medmtl.errors import RunError, some_of
@@ -20,6 +21,7 @@ from medmtl.experiment.baselines import Cohort, Scores, baseline_rows, lesion_ta
 from medmtl.experiment.display import make_display
 from medmtl.experiment.engines.local import make_nursery, run_cells
 from medmtl.experiment.gather import gather
+from medmtl.experiment.guard import Guard, tell
 from medmtl.experiment.plan import Cell, freeze_plan
 from medmtl.experiment.provenance import describe_provenance
 from medmtl.run_folder import RunFolder, read_json, write_json, write_table
@@ -49,6 +51,7 @@ class CrossValidation:
         binding: The part of such a text that a begun run is tied to.
         manifest: Without the excluded cases.
         preparations: Which scans are opened on each working grid that the arms use.
+        guard: Made when it is needed: what is refused before anything is trained.
         labels: The class names of each label that an arm learns.
         baselines: From the finished segmentations to scores by name.
         evaluation: How it is judged.
@@ -62,6 +65,7 @@ class CrossValidation:
     binding: Callable[[str], str]
     manifest: Manifest
     preparations: Sequence[Preparation]
+    guard: Callable[[], Guard]
     baselines: Callable[[pd.DataFrame], Mapping[str, tuple[ClassificationTask, Scores]]]
     evaluation: EvaluationSettings
     workers: int
@@ -137,19 +141,23 @@ class CrossValidation:
         """
         freeze_plan(self.run, self.plan, self.config_text, self.folds, self.binding)
         fold_of = dict(zip(self.folds["patient_id"], self.folds["fold"], strict=True))
-        hashes = self._fill_cache()
+        facts = self._fill_cache()
         entries = [
             AuditEntry(
                 patient_id=scan.patient_id,
                 scan_id=scan.scan_id,
                 series_id=scan.series_id,
-                content_hash=hashes[scan.scan_id],
+                content_hash=facts[scan.scan_id].content_hash,
                 fold=fold_of[scan.patient_id],
             )
             for scan in self.manifest.scans
-            if scan.scan_id in hashes
+            if scan.scan_id in facts
         ]
-        require_no_leak(entries)
+        fingerprints = {scan_id: each.fingerprint for scan_id, each in facts.items()}
+        found = self.guard().inspect(entries, fingerprints)
+        for line in tell(found):
+            print(line)
+        write_json(self.run.audit, found)
         self._freeze_contents(pd.DataFrame([vars(entry) for entry in entries]))
         if not self.run.provenance.is_file():
             provenance = describe_provenance(self.manifest, entries, self.config_text)
@@ -171,7 +179,7 @@ class CrossValidation:
                 "experiment another name"
             )
 
-    def _fill_cache(self) -> dict[str, str]:
+    def _fill_cache(self) -> dict[str, ImageFacts]:
         from rich.progress import Progress
 
         with Progress(disable=not sys.stdout.isatty()) as bar:

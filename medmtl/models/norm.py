@@ -10,10 +10,13 @@ Source:
 """
 
 import copy
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 
 from jaxtyping import Float
 from torch import Tensor, nn
+
+OF_WINDOW = re.compile(r"\.norms\.window_[^.]+")
 
 
 class WindowBatchNorm(nn.Module):
@@ -38,6 +41,27 @@ def separate_norms(module: nn.Module, windows: Sequence[str]) -> None:
             setattr(module, name, WindowBatchNorm(child, windows))
         else:
             separate_norms(child, windows)
+
+
+def shared_name(name: str) -> str:
+    """The name that a tensor has, or would have, where all kinds of window share their norms."""
+    return OF_WINDOW.sub("", name)
+
+
+def source_name(name: str, others: Collection[str]) -> str | None:
+    """Which tensor of another encoder a tensor of this one is to begin as; None if none is.
+
+    Its namesake; or else the norm that the other shares, or the first of those it has for other
+    kinds of window.
+
+    Args:
+        name: Of the tensor.
+        others: Names of the other encoder's tensors.
+    """
+    if name in others:
+        return name
+    shared = shared_name(name)
+    return min((other for other in others if shared_name(other) == shared), default=None)
 
 
 def use_norms_of(module: nn.Module, window: str) -> None:

@@ -17,7 +17,7 @@ from medmtl.reporting.cohort_section import (
 )
 from medmtl.reporting.collection_tables import collection_table, organ_table
 from medmtl.reporting.description import ExperimentDescription
-from medmtl.reporting.evidence import Evidence, read_evidence
+from medmtl.reporting.evidence import Evidence, contamination, read_evidence
 from medmtl.reporting.figure_section import draw_figures
 from medmtl.reporting.fold_table import fold_table, size_table
 from medmtl.reporting.limitations import limitations
@@ -59,6 +59,11 @@ def _content(evidence: Evidence, description: ExperimentDescription) -> dict[str
     return {
         "description": description,
         "card": description.manifest.card,
+        "contaminations": [
+            f"“{description.title_of(arm)}” is {contamination(evidence.audit, arm)}"
+            for arm in description.arms
+            if contamination(evidence.audit, arm)
+        ],
         "abstract": abstract(evidence, description),
         "labels": label_cards(description),
         "everyone": count(description.manifest),

@@ -1,6 +1,6 @@
 """Who was examined: what the labels are, who was left out, and which checks passed."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from medmtl.data.manifest import Label, Manifest
@@ -110,4 +110,26 @@ def checks(evidence: Evidence) -> list[str]:
         "No image is in two folds, by the hash of its voxels, mirrored copies included: "
         f"{plural(contents['content_hash'].nunique(), 'hash', 'hashes')} of "
         f"{plural(len(contents), 'scan')}.",
+        *_weights(evidence),
+        *_near(evidence),
     ]
+
+
+def _weights(evidence: Evidence) -> Iterator[str]:
+    """Whether the weights that arms begin with were checked, and against what."""
+    for arm, weights in evidence.audit["weights"].items():
+        if weights["seen"]:
+            continue  # stands on the first page, and beside the arm's numbers
+        by = "content alone" if weights["unchecked_lists"] else "content, series and patient"
+        yield (
+            f"No scan was seen before by the weights that the arm “{arm}” begins with: their list "
+            f"of {plural(weights['images'], 'image')} was compared by {by}."
+        )
+
+
+def _near(evidence: Evidence) -> Iterator[str]:
+    if not evidence.audit["near_duplicates"]:
+        yield (
+            "No two images of different folds look nearly the same, cut, spaced or mirrored "
+            "otherwise, as far as the perceptual hash can tell."
+        )

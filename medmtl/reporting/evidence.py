@@ -55,6 +55,7 @@ class Evidence:
         contents: A row a scan: patient, series, content hash, fold.
         cells: In the order of the plan.
         provenance: Versions, commit, digest of the data.
+        audit: What the contamination guard found, see `medmtl.experiment.guard`.
     """
 
     summary: Mapping[str, Any]
@@ -64,6 +65,7 @@ class Evidence:
     contents: pd.DataFrame
     cells: Sequence[CellFacts]
     provenance: Mapping[str, Any]
+    audit: Mapping[str, Any]
 
     @property
     def percent(self) -> str:
@@ -89,6 +91,7 @@ def read_evidence(run: RunFolder, description: ExperimentDescription) -> Evidenc
         contents=_table(run, run.contents),
         cells=_cells(run),
         provenance=read_json(run.provenance),
+        audit=read_json(run.audit),
     )
     require_no_leak(
         AuditEntry(**{str(key): value for key, value in row.items()})
@@ -96,6 +99,17 @@ def read_evidence(run: RunFolder, description: ExperimentDescription) -> Evidenc
     )
     _refuse_unknown_arms(evidence, description)
     return evidence
+
+
+def contamination(audit: Mapping[str, Any], arm: str) -> str:
+    """What must stand beside every number of an arm whose first weights saw tested scans."""
+    weights = audit["weights"].get(arm)
+    if weights is None or not weights["seen"]:
+        return ""
+    return (
+        f"contaminated: its first weights have seen {weights['seen']} of the {audit['scans']} "
+        f"tested scans; used all the same because: {audit['accepted']}"
+    )
 
 
 def _refuse_unknown_arms(evidence: Evidence, description: ExperimentDescription) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from medmtl.errors import some_of
 from medmtl.reporting.cohort_section import count, in_no_fold, label_cards
 from medmtl.reporting.collection_tables import by_collection
 from medmtl.reporting.description import ExperimentDescription, organ_name
@@ -18,12 +19,23 @@ def limitations(evidence: Evidence, description: ExperimentDescription) -> list[
         *_labels(description),
         *_organs(evidence, description),
         *_cautions(description),
+        *_near_duplicates(evidence),
         *_generality(evidence, description),
         *_missing(evidence, description),
         *_not_outlined(description),
         *_small_subgroups(evidence, description),
         *_method(description),
     ]
+
+
+def _near_duplicates(evidence: Evidence) -> Iterator[str]:
+    near = evidence.audit["near_duplicates"]
+    if near:
+        named = some_of(" and ".join(each["scans"]) for each in near)
+        yield (
+            f"{plural(len(near), 'pair')} of images in different folds look nearly the same, which "
+            f"was not refused: {named}. Where they show one patient, the results are too good."
+        )
 
 
 def _labels(description: ExperimentDescription) -> Iterator[str]:

@@ -193,13 +193,14 @@ def test_a_scan_that_two_grids_need_is_read_and_hashed_once(
         Preparation(loader=fine, scans=manifest.scans),
         Preparation(loader=coarse, scans=manifest.scans[:2]),
     ]
-    hashes = prepare_cases(both, workers=2)
+    facts = prepare_cases(both, workers=2)
     assert sorted(read) == sorted(scan.scan_id for scan in manifest.scans)
     for each in both:
         for scan in each.scans:
             case = each.loader.open(scan)
-            assert case.content_hash == hashes[scan.scan_id] == content_hash(plain(fine, scan))
-    assert sorted(read) == sorted(hashes)
+            expected = content_hash(plain(fine, scan))
+            assert case.content_hash == facts[scan.scan_id].content_hash == expected
+    assert sorted(read) == sorted(facts)
 
 
 def test_a_mask_that_was_not_drawn_is_none(manifest: Manifest, tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def find_files(path: Path, *, name: str) -> list[Path]:
 
     for folder, subfolders, files in os.walk(path, onerror=refuse):
         subfolders[:] = [each for each in subfolders if not each.startswith(".")]
-        found += [Path(folder) / file for file in files if not _is_companion(file)]
+        found += [Path(folder) / file for file in files if not is_companion(file)]
         if len(found) > MAX_FILES:
             raise ScanError(f"{name}: more than {MAX_FILES} files; give the folder of one study")
     # A pipe or a device would be waited for without end.
@@ -122,7 +122,8 @@ def _require_inflated_bounded(deflated: BytesIO, where: str) -> None:
             return
 
 
-def _is_companion(file: str) -> bool:
+def is_companion(file: str) -> bool:
+    """Says whether a file is what systems lay beside DICOM: an index, a picture, a note."""
     if file.startswith(".") or file.upper() in COMPANIONS:
         return True
     suffix = Path(file).suffix.lower()

@@ -95,6 +95,11 @@ def read_secret(*, outside: Path | None = None) -> Secret:
     return Secret(key=key)
 
 
+def find_secret() -> Secret | None:
+    """The project's secret, None if it has none; refuses one that cannot be used."""
+    return read_secret() if secret_file().exists() else None
+
+
 def make_secret() -> Path:
     """Makes the project's secret and returns its file; one that is there is never replaced.
 

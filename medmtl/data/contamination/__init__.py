@@ -1,0 +1,1 @@
+"""Contamination: what was seen before, and what shows the same."""

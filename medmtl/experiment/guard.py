@@ -1,0 +1,134 @@
+"""The contamination guard: what is refused, and what is told, before anything is trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from medmtl.data.audit import AuditEntry, first_of, require_no_leak, require_one_patient
+from medmtl.data.contamination.exposure import Exposure
+from medmtl.data.contamination.near import Fingerprint, near_duplicates
+from medmtl.data.privacy.secret import Secret
+from medmtl.errors import LeakageError
+
+Near = tuple[AuditEntry, AuditEntry, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """What an experiment's networks begin with, and who may check it.
+
+    Attributes:
+        exposures: What the first weights of an arm have seen; no entry, if they are random.
+        accepted: Why weights that saw test patients are used all the same; empty: they are not.
+        secret: The project's, if it has one.
+    """
+
+    exposures: Mapping[str, Exposure] = field(default_factory=dict)
+    accepted: str = ""
+    secret: Secret | None = None
+
+    def inspect(
+        self, entries: Sequence[AuditEntry], fingerprints: Mapping[str, Fingerprint]
+    ) -> dict[str, Any]:
+        """Refuses contamination and describes what was found.
+
+        Args:
+            entries: All scans of all folds, each of which is tested in some cell.
+            fingerprints: By scan id.
+
+        Raises:
+            LeakageError: A patient, series or image is in two folds or under two patients; or
+                the first weights of an arm have seen it, and nobody has accepted that.
+
+        Returns:
+            For `audit.json`: counts, and pairs of scans in two folds that are nearly the same.
+        """
+        require_no_leak(entries)
+        require_one_patient(entries)
+        near = crossing_near_duplicates(entries, fingerprints)
+        return {
+            "scans": len(entries),
+            "weights": {arm: self.judge_weights(arm, entries) for arm in self.exposures},
+            "accepted": self.accepted,
+            "near_duplicates": [
+                {
+                    "scans": [a.scan_id, b.scan_id],
+                    "folds": [a.fold, b.fold],
+                    "score": round(score, 3),
+                }
+                for a, b, score in near
+            ],
+        }
+
+    def judge_weights(self, arm: str, entries: Sequence[AuditEntry]) -> dict[str, int]:
+        """Counts the scans that the first weights of an arm have seen.
+
+        Args:
+            arm: One of `exposures`.
+            entries: Scans that are tested.
+
+        Raises:
+            LeakageError: They have seen one, and nobody has accepted that.
+        """
+        exposure = self.exposures[arm]
+        seen = seen_by(exposure, entries, self.secret)
+        if seen and not self.accepted:
+            lines = [f"{by}: scan {e.scan_id} of patient {e.patient_id}" for e, by in seen]
+            raise LeakageError(
+                "\n".join(
+                    [
+                        f"the first weights of the arm {arm} have seen {len(seen)} of "
+                        f"{len(entries)} scans, all of which are tested; begin with other weights, "
+                        "exclude these scans in the manifest's card, or say in start.accept_seen "
+                        "why it does not matter, which the report shows on its first page:",
+                        *first_of(lines, len(seen)),
+                    ]
+                )
+            )
+        return {
+            "images": exposure.count,
+            "seen": len(seen),
+            "unchecked_lists": exposure.unchecked(self.secret),
+        }
+
+
+def seen_by(
+    exposure: Exposure, entries: Sequence[AuditEntry], secret: Secret | None
+) -> list[tuple[AuditEntry, str]]:
+    """The scans that weights have seen, and by what each is known: content, series, patient."""
+    found = [(entry, exposure.sightings(entry, secret)) for entry in entries]
+    return [(entry, ", ".join(by)) for entry, by in found if by]
+
+
+def crossing_near_duplicates(
+    entries: Sequence[AuditEntry], fingerprints: Mapping[str, Fingerprint]
+) -> list[Near]:
+    """Pairs of scans in two folds that seem to show the same; to be looked at, not refused."""
+    known = [entry for entry in entries if entry.scan_id in fingerprints]
+    pairs = near_duplicates([fingerprints[entry.scan_id] for entry in known])
+    return [(known[i], known[j], score) for i, j, score in pairs if known[i].fold != known[j].fold]
+
+
+def tell(found: Mapping[str, Any]) -> list[str]:
+    """What a user should know of an audit that refused nothing; lines."""
+    lines = []
+    for arm, weights in found["weights"].items():
+        if weights["seen"]:
+            lines.append(
+                f"caution: the first weights of the arm {arm} have seen {weights['seen']} of "
+                f"{found['scans']} scans; accepted: {found['accepted']}"
+            )
+        if weights["unchecked_lists"]:
+            lines.append(
+                f"note: what the first weights of the arm {arm} have seen was checked by image "
+                "content alone; patients and series are listed under another secret, or none"
+            )
+    near = found["near_duplicates"]
+    if near:
+        lines.append(
+            f"caution: {len(near)} pairs of scans in two folds seem to show the same; look at "
+            "them, and exclude copies in the manifest's card:"
+        )
+        pairs = (f"{' and '.join(each['scans'])}, score {each['score']:.2f}" for each in near)
+        lines += first_of(pairs, len(near))
+    return lines
