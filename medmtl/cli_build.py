@@ -48,6 +48,9 @@ def build_manifest(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Images that are not wanted, as '*/masks/*'."),
     ] = None,
+    cache: Annotated[
+        Path, typer.Option(help="Where `audit` finds what was hashed; may be deleted.")
+    ] = Path(".medmtl_cache"),
     workers: Annotated[
         int | None, typer.Option(help="Scans read at a time; default: one a core.")
     ] = None,
@@ -74,6 +77,7 @@ def build_manifest(
         structures=parse_structures(structures),
         leave_out=leave_out or [],
         workers=workers,
+        cache=cache,
     )
     print(describe_built(build_from_folder(folder, out, options), out))
 

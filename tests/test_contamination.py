@@ -166,3 +166,21 @@ def test_an_audit_of_folds_and_of_a_checkpoint(
     assert answer.code == 0, answer.err
     assert "has seen none of these scans" in answer.out
     assert "patients and series could not be checked, as there is no secret here" in answer.out
+
+
+def test_what_a_build_has_hashed_an_audit_does_not_read_again(
+    medmtl: Medmtl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cohort(tmp_path / "cohort", patients=4)
+    cache, built = tmp_path / "cache", tmp_path / "built"
+    archive = tmp_path / "cohort" / "data"
+    patients = ("--patient", "file", "--pseudonyms-already", "--cache", cache)
+    answer = medmtl("manifest", "build", archive, "--out", built, "--workers", "1", *patients)
+    assert answer.code == 0, answer.err
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("an image was read again")
+
+    monkeypatch.setattr("medmtl.build.audit.read_volume", read)
+    answer = medmtl("audit", built, "--cache", cache)
+    assert answer.code == 0, answer.err

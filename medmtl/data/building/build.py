@@ -46,6 +46,7 @@ class Options:
         structures: The value of each organ in the masks.
         leave_out: Patterns (`*`, `?`) of images that are not wanted.
         workers: Scans read at a time, each in a process of its own; None: one a core.
+        cache: Where hashes and fingerprints are remembered for audits; None: nowhere.
     """
 
     name: str | None = None
@@ -54,6 +55,7 @@ class Options:
     structures: Mapping[str, int] = field(default_factory=dict)
     leave_out: Sequence[str] = ()
     workers: int | None = None
+    cache: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,7 @@ def build_from_folder(folder: Path, out: Path, options: Options) -> Built:
         if not options.ownership.named_paths:
             refuse_named_paths(owners, left_out, [card.data_root, card.name])
         journal = Journal(out / JOURNAL)
-        contents = _hash(root, out, owners, card, journal, workers)
+        contents = _hash(root, out / CONTENTS, owners, card, journal, workers, options.cache)
     built = _write(out, card, list(zip(owners.owned, contents, strict=True)), left_out, before)
     journal.remove()
     return built
@@ -152,13 +154,20 @@ def _spoiled_by(faults: Sequence[FileFault], files: Sequence[str]) -> dict[str, 
 
 
 def _hash(
-    root: Path, out: Path, owners: Owners, card: DataCard, journal: Journal, workers: Workers
+    root: Path,
+    table: Path,
+    owners: Owners,
+    card: DataCard,
+    journal: Journal,
+    workers: Workers,
+    cache: Path | None,
 ) -> list[Content]:
-    known = read_contents(out / CONTENTS) if (out / CONTENTS).is_file() else {}
+    known = read_contents(table) if table.is_file() else {}
     return hash_contents(
         root,
         owners.owned,
         structures=sorted(card.structures.values()),
+        cache=cache,
         known=known,
         journal=journal,
         workers=workers,

@@ -55,6 +55,7 @@ def hash_contents(
     owned: Sequence[Owned],
     *,
     structures: Sequence[int],
+    cache: Path | None,
     known: Mapping[tuple[str, str], str],
     journal: Journal,
     workers: Workers,
@@ -65,6 +66,7 @@ def hash_contents(
         root: The folder that is searched.
         owned: The scans.
         structures: The values that masks may have.
+        cache: Where hashes and fingerprints are remembered for audits; None: nowhere.
         known: Content hashes by scan_id and source digest, of an earlier manifest.
         journal: Where answers are kept while the work goes on.
         workers: Who reads.
@@ -78,7 +80,7 @@ def hash_contents(
     names = scan_ids(owned)
     sources = [source_digest(root, _files(each.candidate)) for each in owned]
     jobs = [
-        _job(root, each, f"{name}\0{source}", structures)
+        _job(root, each, f"{name}\0{source}", structures, cache)
         for each, name, source in zip(owned, names, sources, strict=True)
     ]
     keys = {job.key for job in jobs}
@@ -138,7 +140,9 @@ def _files(candidate: Candidate) -> list[str]:
     return [*candidate.files, *filter(None, [candidate.organ_mask])]
 
 
-def _job(root: Path, owned: Owned, asked: str, structures: Sequence[int]) -> HashJob:
+def _job(
+    root: Path, owned: Owned, asked: str, structures: Sequence[int], cache: Path | None
+) -> HashJob:
     candidate = owned.candidate
     told = f"{asked}\0{candidate.image}\0{candidate.organ_mask}\0{[*structures]}"
     return HashJob(
@@ -146,6 +150,8 @@ def _job(root: Path, owned: Owned, asked: str, structures: Sequence[int]) -> Has
         root=root,
         files=candidate.files,
         is_series=candidate.series_uid is not None,
+        image=candidate.image,
+        cache=cache,
         organ_mask=candidate.organ_mask,
         structures=tuple(structures),
     )

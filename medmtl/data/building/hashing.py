@@ -3,11 +3,14 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import numpy as np
 
 from medmtl.data.audit import content_hash
+from medmtl.data.cache import CaseCache
+from medmtl.data.contamination.facts import image_facts
 from medmtl.data.dicom.headers import read_header
 from medmtl.data.dicom.hounsfield import read_hu
 from medmtl.data.dicom.reader import stack_series
@@ -33,6 +36,8 @@ class HashJob:
         root: The folder that is searched.
         files: Relative paths: of a series, or one NIfTI file.
         is_series: Which of both.
+        image: What the manifest will call it.
+        cache: Where its hash and fingerprint are remembered for audits; None: nowhere.
         organ_mask: A label map that is drawn on it.
         structures: The values that it may have.
     """
@@ -41,6 +46,8 @@ class HashJob:
     root: Path
     files: tuple[str, ...]
     is_series: bool
+    image: str
+    cache: Path | None
     organ_mask: str | None = None
     structures: tuple[int, ...] = ()
 
@@ -69,7 +76,7 @@ def hash_scan(job: HashJob) -> Hashed:
     name = "scan"
     try:
         volume = _read_series(job, name) if job.is_series else _read_nifti(job, name)
-        content = content_hash(volume)
+        content = _content(job, volume)
     except ScanError as fault:
         return Hashed(key=job.key, refusal=str(fault).removeprefix(f"{name}: "))
     if job.organ_mask is None:
@@ -80,6 +87,13 @@ def hash_scan(job: HashJob) -> Hashed:
         told = str(fault).removeprefix("mask: ")
         return Hashed(key=job.key, content_hash=content, mask_fault=told)
     return Hashed(key=job.key, content_hash=content, drawn=drawn)
+
+
+def _content(job: HashJob, volume: Volume) -> str:
+    if job.cache is None:
+        return content_hash(volume)
+    cache = CaseCache(folder=job.cache, max_gb=inf)
+    return image_facts(cache, job.root / job.image, lambda: volume).content_hash
 
 
 def source_digest(root: Path, files: Sequence[str]) -> str:
