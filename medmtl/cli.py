@@ -11,6 +11,7 @@ from typer._click.exceptions import ClickException  # typer's own copy; it has n
 from medmtl.cli_build import build_manifest
 from medmtl.cli_config import configuration
 from medmtl.cli_data import audit, importing, manifests, phantom
+from medmtl.cli_privacy import deidentify, forget, secret
 from medmtl.cli_scan import scan
 from medmtl.errors import MedmtlError
 
@@ -29,6 +30,9 @@ app.add_typer(configuration, name="config")
 app.add_typer(scan, name="scan")
 app.command()(phantom)
 app.command()(audit)
+app.command()(deidentify)
+app.command()(forget)
+app.command()(secret)
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="key=value, laid on top of the file.")]
 

@@ -13,7 +13,7 @@ from medmtl.data.manifest_check import check_manifest
 from medmtl.data.manifest_files import read_manifest
 from medmtl.errors import ManifestError
 from medmtl.run_folder import RunFolder
-from tests.small_experiment import SmallRun
+from tests.small_experiment import Medmtl, SmallRun, assert_refused
 
 
 @pytest.fixture
@@ -115,6 +115,16 @@ def test_killed_on_the_way_it_can_be_done_again(
             forget(plan(home, patient))
     forget(plan(home, patient))
     assert texts_naming(home / "cohort" / "manifest", {patient}) == []
+
+
+def test_the_command_says_what_it_did_and_what_is_left(medmtl: Medmtl, home: Path) -> None:
+    patient = a_patient(home)
+    folders = ("--manifest", home / "cohort" / "manifest", "--runs", home / "runs")
+    answer = medmtl("forget", patient, *folders, "--cache", home / "cache")
+    assert answer.code == 0, answer.err
+    assert "scans removed" in answer.out and "'medmtl report' makes its report again" in answer.out
+    assert "images lie where they lay" in answer.out
+    assert_refused(medmtl("forget", patient, *folders), "no patient")
 
 
 def test_an_unknown_patient_is_one_message_and_nothing_changes(home: Path) -> None:
