@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from medmtl.cli_public import register
 from medmtl.errors import ManifestError, MedmtlError
 
 importing = typer.Typer(help="Make a manifest from a collection.", no_args_is_help=True)
@@ -168,3 +169,6 @@ def _size(manifest: object) -> str:
     ]
     lines += [f"  excluded {each.id}: {each.reason}" for each in manifest.card.exclusions]
     return "\n".join(lines)
+
+
+register(importing, _tell_imported)

@@ -3,24 +3,24 @@
 One reader, no fallback to another: a file is either read exactly or refused with a reason.
 """
 
-import gzip
-import zlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
-from jaxtyping import Float, Float64, Real
-from nibabel.filebasedimages import ImageFileError
+from jaxtyping import Float, Float64, Int16, Real
 from nibabel.orientations import apply_orientation, inv_ornt_aff
-from nibabel.spatialimages import HeaderDataError, HeaderTypeError
-from nibabel.wrapstruct import WrapStructError
 
+from medmtl.data.dicom.choice import split_choice
 from medmtl.data.geometry import Grid, voxel_to_world
+from medmtl.data.nifti.content import opened
+from medmtl.data.nifti.header import read_header
+from medmtl.data.nifti.placement import read_affine
+from medmtl.data.nifti.voxels import Voxels, read_voxels
 from medmtl.errors import ScanError
 
-HEADER_BYTES = {348: nib.Nifti1Image, 540: nib.Nifti2Image}
 INT16 = np.iinfo(np.int16)
 SAME_PLACE_MM = 0.01
 WHOLE_NUMBER_TOLERANCE = 1e-3
@@ -54,7 +54,8 @@ def read_volume(path: Path, *, name: str) -> Volume:
     """Reads an image.
 
     Args:
-        path: A .nii or .nii.gz file, a folder with one CT series in DICOM, or a .dcm file.
+        path: A .nii or .nii.gz file, a folder with one CT series in DICOM, `folder#label` of one
+            with several, or a .dcm file.
         name: What messages call it: pseudonyms and relative paths, never an absolute path.
 
     Raises:
@@ -64,18 +65,19 @@ def read_volume(path: Path, *, name: str) -> Volume:
     if _is_dicom(path):
         from medmtl.data.dicom.reader import read_series  # which itself imports this file
 
-        return read_series(path, name=name)
-    voxels, affine = _read(path, name)
-    low, high = float(voxels.min()), float(voxels.max())
-    if low == high:
-        raise ScanError(f"{name}: every voxel is {low:g}; an image that shows nothing is refused")
-    if low < INT16.min or high > INT16.max:
-        raise ScanError(
-            f"{name}: voxel values from {low:g} to {high:g} are not Hounsfield units, which fit "
-            "16 bits; check the scaling (scl_slope, scl_inter) of the conversion to NIfTI"
-        )
-    kept = np.int16 if voxels.dtype.kind in "iu" else np.float32
-    return Volume(voxels=voxels.astype(kept), affine=affine)
+        folder, series = split_choice(path)
+        return read_series(folder, name=name, series=series)
+    with _naming(name):
+        voxels, affine = _read(path)
+        low, high = voxels.low, voxels.high
+        if low == high:
+            raise ScanError(f"every voxel is {low:g}; an image that shows nothing is refused")
+        if low < INT16.min or high > INT16.max:
+            raise ScanError(
+                f"voxel values from {low:g} to {high:g} are not Hounsfield units, which fit 16 "
+                "bits; check the scaling (scl_slope, scl_inter) of the conversion to NIfTI"
+            )
+    return Volume(voxels=voxels.values, affine=affine)
 
 
 def read_grid(path: Path, *, name: str) -> Grid:
@@ -89,21 +91,11 @@ def read_grid(path: Path, *, name: str) -> Grid:
     if _is_dicom(path):
         from medmtl.data.dicom.reader import read_series_grid
 
-        return read_series_grid(path, name=name)
-    try:
-        image = nib.load(path)
-        shape = _shape_3d(image, name)
-    except (
-        OSError,
-        EOFError,
-        zlib.error,
-        ImageFileError,
-        HeaderDataError,
-        WrapStructError,
-    ) as error:
-        raise ScanError(f"{name}: its header cannot be read") from error
-    _require_place(image, name)
-    return Grid(shape=shape, affine=np.asarray(image.affine, dtype=np.float64))
+        folder, series = split_choice(path)
+        return read_series_grid(folder, name=name, series=series)
+    with _naming(f"{name}: its header cannot be read"), opened(path) as content:
+        header = read_header(content)
+        return Grid(shape=header.shape, affine=read_affine(header))
 
 
 def read_mask(path: Path, *, name: str, may_be_empty: bool = False) -> MaskVolume:
@@ -119,24 +111,11 @@ def read_mask(path: Path, *, name: str, may_be_empty: bool = False) -> MaskVolum
         ScanError: As for an image; or values are fractions (an interpolated mask), negative,
             or all 0.
     """
-    voxels, affine = _read(path, name)
-    low, high = float(voxels.min()), float(voxels.max())
-    if low < -WHOLE_NUMBER_TOLERANCE or high > INT16.max:
-        raise ScanError(
-            f"{name}: mask values from {low:g} to {high:g}; structures are numbered from 0 "
-            f"to {INT16.max}"
-        )
-    whole = voxels
-    if voxels.dtype.kind == "f":
-        whole = np.rint(voxels)
-        if np.abs(voxels - whole).max() > WHOLE_NUMBER_TOLERANCE:
-            raise ScanError(
-                f"{name}: mask values are fractions, so it was interpolated; resample masks with "
-                "nearest neighbour"
-            )
-    labels = whole.astype(np.int16)
-    if not may_be_empty and not labels.any():
-        raise ScanError(f"{name}: the mask is empty; draw it, or leave the cell of the table empty")
+    with _naming(name):
+        voxels, affine = _read(path)
+        labels = _whole_numbers(voxels)
+        if not may_be_empty and not labels.any():
+            raise ScanError("the mask is empty; draw it, or leave the cell of the table empty")
     return MaskVolume(voxels=labels, affine=affine)
 
 
@@ -178,96 +157,45 @@ def describe_other_grid(mask: Grid, image: Grid) -> str:
 
 
 def _is_dicom(path: Path) -> bool:
-    return path.suffix.lower() == ".dcm" or path.is_dir()
+    # Not `path.is_dir()`, which raises where a name is too long for any file.
+    folder, _ = split_choice(path)
+    return folder.suffix.lower() == ".dcm" or os.path.isdir(folder)
 
 
-def _read(path: Path, name: str) -> tuple[Real[np.ndarray, "i j k"], Float64[np.ndarray, "4 4"]]:
-    content = _read_bytes(path, name)
-    kind = _image_class(content, name)
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
     try:
-        image = kind.from_bytes(content)
-        shape = _shape_3d(image, name)
-        _require_place(image, name)
-        _require_length(image, len(content), name)
-        voxels = np.asanyarray(image.dataobj).reshape(shape)
-    except (
-        ImageFileError, HeaderDataError, HeaderTypeError, WrapStructError, ValueError, OSError,
-        KeyError, np.linalg.LinAlgError,
-    ) as error:  # fmt: skip
-        raise ScanError(f"{name}: not an image that can be read: {error}") from error
-    if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
-        count = int(voxels.size - np.isfinite(voxels).sum())
-        raise ScanError(f"{name}: {count} voxels are NaN or infinite")
-    return voxels, np.asarray(image.affine, dtype=np.float64)
+        yield
+    except ScanError as error:
+        raise ScanError(f"{name}: {error}") from None
 
 
-def _read_bytes(path: Path, name: str) -> bytes:
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        raise ScanError(f"{name}: not a NIfTI file (.nii or .nii.gz)")
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise ScanError(f"{name}: the file is missing") from None
-    except OSError as error:
-        raise ScanError(f"{name}: cannot be opened: {error.strerror}") from None
-    if not content:
-        raise ScanError(f"{name}: the file is empty (0 bytes); copy it again")
-    if not path.name.lower().endswith(".gz"):
-        return content
-    try:
-        # All of it, so that the length and the checksum at the end are verified too.
-        return gzip.decompress(content)
-    except EOFError:
-        raise ScanError(f"{name}: the file is truncated; copy it again") from None
-    except (OSError, zlib.error) as error:
-        raise ScanError(f"{name}: damaged, or not gzip: {error}; copy it again") from None
+def _read(path: Path) -> tuple[Voxels, Float64[np.ndarray, "4 4"]]:
+    with opened(path) as content:
+        header = read_header(content)
+        affine = read_affine(header)  # before the voxels, which take time
+        return read_voxels(content, header), affine
 
 
-def _image_class(content: bytes, name: str) -> type[Any]:
-    sizes = {int.from_bytes(content[:4], order) for order in ("little", "big")}
-    for size in HEADER_BYTES.keys() & sizes:
-        if len(content) < size:
-            raise ScanError(f"{name}: the file is truncated within its header; copy it again")
-        return HEADER_BYTES[size]
-    raise ScanError(f"{name}: not an image: it does not begin as a NIfTI file does")
-
-
-def _shape_3d(image: Any, name: str) -> tuple[int, int, int]:
-    shape = tuple(int(n) for n in image.header.get_data_shape())
-    single = shape[:3] if all(n == 1 for n in shape[3:]) else shape
-    if len(single) != 3 or min(single) < 1:
-        raise ScanError(f"{name}: not one 3D volume: the file holds {shape} voxels")
-    if image.get_data_dtype().kind not in "iuf":
-        raise ScanError(f"{name}: voxels are {image.get_data_dtype()}, not single numbers")
-    return single[0], single[1], single[2]
-
-
-def _require_length(image: Any, length: int, name: str) -> None:
-    count = int(np.prod(image.header.get_data_shape(), dtype=np.int64))
-    offset = int(image.dataobj.offset)
-    if offset < int(image.header["sizeof_hdr"]):
-        raise ScanError(f"{name}: the voxels lie in a second file (.img); write one .nii file")
-    wanted = offset + count * image.get_data_dtype().itemsize
-    if length < wanted:
-        raise ScanError(f"{name}: the file is truncated: {length} bytes of {wanted}; copy it again")
-
-
-def _require_place(image: Any, name: str) -> None:
-    header = image.header
-    if int(header["qform_code"]) == 0 and int(header["sform_code"]) == 0:
+def _whole_numbers(voxels: Voxels) -> Int16[np.ndarray, "i j k"]:
+    if voxels.low < -WHOLE_NUMBER_TOLERANCE or voxels.high > INT16.max:
         raise ScanError(
-            f"{name}: neither qform nor sform is set, so where the voxels lie in the patient "
-            "and which side is left are not known; convert it again from DICOM"
+            f"mask values from {voxels.low:g} to {voxels.high:g}; structures are numbered from 0 "
+            f"to {INT16.max}"
         )
-    unit = header.get_xyzt_units()[0]
-    if unit not in ("mm", "unknown"):
-        raise ScanError(f"{name}: its affine is in {unit}, not in mm")
-    steps_mm = np.asarray(image.affine, dtype=np.float64)[:3]
-    if not np.isfinite(steps_mm).all():
-        raise ScanError(f"{name}: the affine holds NaN or infinity")
-    lengths = np.linalg.norm(steps_mm[:, :3], axis=0)
-    if lengths.min() == 0 or abs(np.linalg.det(steps_mm[:, :3] / lengths)) < 1e-6:
-        raise ScanError(f"{name}: the affine is singular, so voxels have no volume")
+    if voxels.values.dtype == np.int16:
+        return voxels.values
+    labels = np.empty_like(voxels.values, dtype=np.int16)
+    for k in range(labels.shape[2]):
+        plane = voxels.values[:, :, k]
+        whole = np.rint(plane)
+        if np.abs(plane - whole).max() > WHOLE_NUMBER_TOLERANCE:
+            raise ScanError(
+                "mask values are fractions, so it was interpolated; resample masks with nearest "
+                "neighbour"
+            )
+        labels[:, :, k] = whole
+    return labels
 
 
 def _reordering(source: Grid, target: Grid) -> Float[np.ndarray, "3 2"] | None:

@@ -22,7 +22,7 @@ from medmtl.data.reading import INT16, Volume
 
 __all__ = ["Fingerprint", "fingerprint", "near_duplicates", "near_duplicates_between"]
 
-MOST_KEYPOINTS = 64  # on each level
+MOST_KEYPOINTS = 64  # on each level; chosen as the numbers of `near_search`
 SMALLEST_SHAPE = (3, 3, 2)
 
 
