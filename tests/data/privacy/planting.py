@@ -3,6 +3,7 @@
 import gzip
 import re
 import zlib
+from base64 import b64decode
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +25,7 @@ NEEDLE = re.compile(
     b"|".join(re.escape(part.encode(code)) for part in PARTS for code in ("ascii", "utf-16-le")),
     re.IGNORECASE,
 )
+BASE64 = re.compile(rb"base64,([A-Za-z0-9+/\s]+=*)")
 # Without these a file is refused, or read as something else; they are planted one by one.
 NEEDED = {Tag(each) for each in ELEMENTS if isinstance(each, str)} | {
     Tag(tag_for_keyword(each) or 0) for each in ("PixelData", "ConversionType")
@@ -99,7 +101,14 @@ def found_in(folder: Path) -> Iterator[str]:
 
 
 def _layers(path: Path, content: bytes) -> Iterator[tuple[str, bytes]]:
-    yield "bytes", content
+    if path.suffix == ".html":  # the letters of base64 spell anything
+        yield "text", BASE64.sub(b"", content)
+        for each in BASE64.finditer(content):
+            yield "picture", b64decode(each[1])
+    elif path.suffix == ".db":  # MLflow's has tables of secrets, of its own
+        yield "bytes", b"".join(re.findall(b"SECR|CRET", content))
+    else:
+        yield "bytes", content
     if path.name.endswith(".gz"):
         yield "gzip", gzip.decompress(content)
     if path.suffix == ".dcm":
