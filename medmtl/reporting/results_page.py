@@ -64,8 +64,8 @@ def publish_results(
     for organs in description.organs:
         if organs.name in summary["organs"]:
             content += organ_lines(organs, summary, description)
-    _replace(page, description.name, [*content, origin])
-    _replace(readme, description.name, [*_short(summary, description), "", origin])
+    replace_results(page, description.name, [*content, origin])
+    replace_results(readme, description.name, [*_short(summary, description), "", origin])
 
 
 def _aucs(
@@ -206,7 +206,8 @@ def _require_marks(page: Path, name: str) -> None:
         raise RunError(f"{page.name}: put the lines '{begin}' and '{end}' where the results go")
 
 
-def _replace(page: Path, name: str, lines: Sequence[str]) -> None:
+def replace_results(page: Path, name: str, lines: Sequence[str]) -> None:
+    """Puts lines between the marks of a page that bear a name."""
     begin, end = BEGIN.format(name=name), END.format(name=name)
     text = page.read_text(encoding="utf-8")
     inner = "\n".join([begin, *lines, end])
