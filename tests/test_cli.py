@@ -170,6 +170,7 @@ def test_prepare_leaves_a_run_whose_cells_can_be_trained_anywhere(
     (plan,) = tmp_path.rglob("plan.csv")
     assert "4 cells" in answer.out
     frozen = {"plan.csv", "folds.csv", "config.yaml", "contents.csv", "provenance.json"}
+    frozen |= {"audit.json"}
     assert {path.name for path in plan.parent.iterdir()} == frozen
     assert medmtl("cell", plan.parent, "joint_r0_f9").code == 2
     assert medmtl("cross-validate", config.name, "--prepare").out == answer.out

@@ -93,6 +93,7 @@ def write_finished_run(
         _write_cell(run, cell, description, included, fold_of)
     _gather(run, description, included, fold_of, plan, with_subgroups, bootstrap_samples)
     write_json(run.provenance, _provenance(included))
+    write_json(run.audit, AUDIT)
     cache = CaseCache(folder=folder / "cache", max_gb=1.0)
     loader = CaseLoader(manifest=included, cache=cache, spacing_mm=(1.0, 1.0, 1.0))
     return FinishedRun(run=run, description=description, loader=loader)
@@ -330,6 +331,9 @@ def _diameters(manifest: Manifest, fold_of: Mapping[str, int]) -> pd.DataFrame:
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+AUDIT = {"scans": 1, "weights": {}, "accepted": "", "near_duplicates": []}
 
 
 def _provenance(manifest: Manifest) -> dict[str, Any]:
