@@ -207,6 +207,21 @@ def test_a_leak_across_folds_is_refused(small: FinishedRun) -> None:
         report(small)
 
 
+def test_what_the_guard_found_is_said_as_a_check_or_as_a_limit(small: FinishedRun) -> None:
+    passed = report(small)
+    assert "No two images of different folds look nearly the same" in passed
+    near = [{"scans": ["S-1", "S-2"], "folds": [0, 1], "score": 3.0}]
+    weights = {"joint": {"images": 40, "seen": 0, "unchecked_lists": 1}}
+    audit = {"scans": 9, "weights": weights, "accepted": "", "near_duplicates": near}
+    small.run.audit.write_text(json.dumps(audit))
+    page = report(small)
+    assert "No two images of different folds" not in page
+    assert "1 pair of images in different folds look nearly the same" in page
+    assert "S-1 and S-2" in page
+    assert "their list of 40 images was compared by content alone" in page
+    assert "Test patients were seen before" not in page
+
+
 def test_a_missing_file_and_an_unknown_arm_are_named(small: FinishedRun) -> None:
     rows = pd.read_csv(small.run.out_of_fold)
     rows.assign(arm="stranger").to_csv(small.run.out_of_fold, index=False)
