@@ -11,7 +11,6 @@ from medmtl.build.start import read_exposure
 from medmtl.data.audit import AuditEntry, first_of, require_no_leak, require_one_patient
 from medmtl.data.cache import CaseCache
 from medmtl.data.contamination.facts import ImageFacts, image_facts
-from medmtl.data.contamination.near import near_duplicates
 from medmtl.data.joined import join_manifests
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.manifest_files import read_manifest
@@ -19,7 +18,7 @@ from medmtl.data.privacy.secret import Secret, find_secret
 from medmtl.data.reading import read_volume
 from medmtl.errors import LeakageError
 from medmtl.experiment.folds import read_folds
-from medmtl.experiment.guard import seen_by
+from medmtl.experiment.guard import find_resembling, seen_by, tell_resembling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,22 +138,10 @@ def _of_weights(images: int, unchecked: int, secret: Secret | None) -> str:
     return f"{checked}; patients and series could not be checked, as {why}"
 
 
-def _near(
-    entries: Sequence[AuditEntry], facts: dict[str, ImageFacts], *, folds: bool
-) -> Iterator[str]:
-    pairs = near_duplicates([facts[each.scan_id].fingerprint for each in entries])
-    crossing = [
-        f"{entries[i].scan_id} and {entries[j].scan_id}, score {score:.2f}"
-        for i, j, score in pairs
-        if entries[i].fold != entries[j].fold and entries[i].content_hash != entries[j].content_hash
-    ]
-    if crossing:
-        sides = "folds" if folds else "patients"
-        yield (
-            f"caution: {len(crossing)} pairs of scans of two {sides} seem to show the same; "
-            "look at them:"
-        )
-        yield from first_of(crossing, len(crossing))
+def _near(entries: Sequence[AuditEntry], facts: dict[str, ImageFacts], *, folds: bool) -> list[str]:
+    found = find_resembling(entries, {scan: each.fingerprint for scan, each in facts.items()})
+    near = [(a.scan_id, b.scan_id, score) for a, b, score in found.pairs]
+    return tell_resembling(near, found.alike, "folds" if folds else "patients")
 
 
 def _repeated(entries: Sequence[AuditEntry]) -> Iterator[str]:

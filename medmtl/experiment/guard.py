@@ -7,10 +7,22 @@ from typing import Any
 from medmtl.data.audit import AuditEntry, first_of, require_no_leak, require_one_patient
 from medmtl.data.contamination.exposure import Exposure
 from medmtl.data.contamination.near import Fingerprint, near_duplicates
+from medmtl.data.contamination.resemblance import standing_out
 from medmtl.data.privacy.secret import Secret
 from medmtl.errors import LeakageError
 
-Near = tuple[AuditEntry, AuditEntry, float]
+
+@dataclass(frozen=True, kw_only=True)
+class Resembling:
+    """Scans of two sides that look nearly the same.
+
+    Attributes:
+        pairs: Worth a look, with their scores.
+        alike: How many further pairs are no more alike than many scans of the collection are.
+    """
+
+    pairs: Sequence[tuple[AuditEntry, AuditEntry, float]]
+    alike: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +57,7 @@ class Guard:
         """
         require_no_leak(entries)
         require_one_patient(entries)
-        near = crossing_near_duplicates(entries, fingerprints)
+        near = find_resembling(entries, fingerprints)
         return {
             "scans": len(entries),
             "weights": {arm: self.judge_weights(arm, entries) for arm in self.exposures},
@@ -56,8 +68,9 @@ class Guard:
                     "folds": [a.fold, b.fold],
                     "score": round(score, 3),
                 }
-                for a, b, score in near
+                for a, b, score in near.pairs
             ],
+            "alike_pairs": near.alike,
         }
 
     def judge_weights(self, arm: str, entries: Sequence[AuditEntry]) -> dict[str, int]:
@@ -100,13 +113,46 @@ def seen_by(
     return [(entry, ", ".join(by)) for entry, by in found if by]
 
 
-def crossing_near_duplicates(
+def find_resembling(
     entries: Sequence[AuditEntry], fingerprints: Mapping[str, Fingerprint]
-) -> list[Near]:
-    """Pairs of scans in two folds that seem to show the same; to be looked at, not refused."""
+) -> Resembling:
+    """Pairs of scans on two sides that seem to show the same; to be looked at, not refused."""
     known = [entry for entry in entries if entry.scan_id in fingerprints]
-    pairs = near_duplicates([fingerprints[entry.scan_id] for entry in known])
-    return [(known[i], known[j], score) for i, j, score in pairs if known[i].fold != known[j].fold]
+    found = [
+        pair
+        for pair in near_duplicates([fingerprints[entry.scan_id] for entry in known])
+        if known[pair[0]].content_hash != known[pair[1]].content_hash  # that is another matter
+    ]
+    outstanding = standing_out(found, len(known))
+    crossing = [pair for pair in found if known[pair[0]].fold != known[pair[1]].fold]
+    pairs = [
+        (known[i], known[j], score) for i, j, score in crossing if (i, j, score) in outstanding
+    ]
+    return Resembling(pairs=pairs, alike=len(crossing) - len(pairs))
+
+
+def tell_resembling(near: Sequence[tuple[str, str, float]], alike: int, sides: str) -> list[str]:
+    """What a user should know of scans that look nearly the same; lines.
+
+    Args:
+        near: Scan ids and score of pairs worth a look.
+        alike: See `Resembling`.
+        sides: What they lie in two of, such as folds.
+    """
+    lines = []
+    if near:
+        lines.append(
+            f"caution: {len(near)} pairs of scans of two {sides} seem to show the same; look at "
+            "them, and exclude copies in the manifest's card:"
+        )
+        ranked = sorted(near, key=lambda each: -each[2])
+        lines += first_of((f"{a} and {b}, score {score:.1f}" for a, b, score in ranked), len(near))
+    if alike:
+        lines.append(
+            f"note: {alike} pairs of scans of two {sides} look alike, as many of this collection "
+            "do (synthetic ones, or of one mould); a copy that was changed much may be among them"
+        )
+    return lines
 
 
 def tell(found: Mapping[str, Any]) -> list[str]:
@@ -123,12 +169,5 @@ def tell(found: Mapping[str, Any]) -> list[str]:
                 f"note: what the first weights of the arm {arm} have seen was checked by image "
                 "content alone; patients and series are listed under another secret, or none"
             )
-    near = found["near_duplicates"]
-    if near:
-        lines.append(
-            f"caution: {len(near)} pairs of scans in two folds seem to show the same; look at "
-            "them, and exclude copies in the manifest's card:"
-        )
-        pairs = (f"{' and '.join(each['scans'])}, score {each['score']:.2f}" for each in near)
-        lines += first_of(pairs, len(near))
-    return lines
+    near = [(*each["scans"], each["score"]) for each in found["near_duplicates"]]
+    return lines + tell_resembling(near, found["alike_pairs"], "folds")

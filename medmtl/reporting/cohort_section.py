@@ -128,7 +128,7 @@ def _weights(evidence: Evidence) -> Iterator[str]:
 
 
 def _near(evidence: Evidence) -> Iterator[str]:
-    if not evidence.audit["near_duplicates"]:
+    if not evidence.audit["near_duplicates"] and not evidence.audit["alike_pairs"]:
         yield (
             "No two images of different folds look nearly the same, cut, spaced or mirrored "
             "otherwise, as far as the perceptual hash can tell."

@@ -36,6 +36,12 @@ def _near_duplicates(evidence: Evidence) -> Iterator[str]:
             f"{plural(len(near), 'pair')} of images in different folds look nearly the same, which "
             f"was not refused: {named}. Where they show one patient, the results are too good."
         )
+    alike = evidence.audit["alike_pairs"]
+    if alike:
+        yield (
+            f"Many images of this cohort look alike ({plural(alike, 'pair')} of different folds): "
+            "a copy that was changed much may be among them."
+        )
 
 
 def _labels(description: ExperimentDescription) -> Iterator[str]:

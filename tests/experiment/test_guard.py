@@ -27,7 +27,13 @@ COHORT = [entry(f"p{number}", number % 2) for number in range(6)]
 
 def test_a_clean_cohort_passes_and_is_counted() -> None:
     found = Guard().inspect(COHORT, {})
-    assert found == {"scans": 6, "weights": {}, "accepted": "", "near_duplicates": []}
+    assert found == {
+        "scans": 6,
+        "weights": {},
+        "accepted": "",
+        "near_duplicates": [],
+        "alike_pairs": 0,
+    }
     assert tell(found) == []
 
 

@@ -333,7 +333,7 @@ def _diameters(manifest: Manifest, fold_of: Mapping[str, int]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-AUDIT = {"scans": 1, "weights": {}, "accepted": "", "near_duplicates": []}
+AUDIT = {"scans": 1, "weights": {}, "accepted": "", "near_duplicates": [], "alike_pairs": 0}
 
 
 def _provenance(manifest: Manifest) -> dict[str, Any]:

@@ -213,11 +213,12 @@ def test_what_the_guard_found_is_said_as_a_check_or_as_a_limit(small: FinishedRu
     near = [{"scans": ["S-1", "S-2"], "folds": [0, 1], "score": 3.0}]
     weights = {"joint": {"images": 40, "seen": 0, "unchecked_lists": 1}}
     audit = {"scans": 9, "weights": weights, "accepted": "", "near_duplicates": near}
+    audit["alike_pairs"] = 7
     small.run.audit.write_text(json.dumps(audit))
     page = report(small)
     assert "No two images of different folds" not in page
     assert "1 pair of images in different folds look nearly the same" in page
-    assert "S-1 and S-2" in page
+    assert "S-1 and S-2" in page and "look alike (7 pairs of different folds)" in page
     assert "their list of 40 images was compared by content alone" in page
     assert "Test patients were seen before" not in page
 
