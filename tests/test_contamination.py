@@ -68,6 +68,7 @@ def test_an_override_stands_on_the_first_page_and_beside_the_numbers(
     assert "Test patients were seen before." in first_page
     assert "to show what a &lt;leak&gt; does" in first_page
     assert page.count("contaminated: its first weights have seen") >= 2  # the tables too
+    assert "by a model that never saw them" not in page
     later = load_tensors(RunFolder(run).cell("joint_r0_f0").model)["exposure"]
     assert later["before"][0] == load_tensors(weights)["exposure"]
 

@@ -2,9 +2,7 @@
 
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -15,6 +13,7 @@ from typing import TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from medmtl.data.processes import begin_worker
 from medmtl.errors import RunError
 
 Job = TypeVar("Job")
@@ -59,7 +58,7 @@ class Workers:
         if self._pool is None:
             context = multiprocessing.get_context("spawn")  # safe beside torch and its threads
             self._pool = ProcessPoolExecutor(
-                self.count, mp_context=context, initializer=_begin_worker
+                self.count, mp_context=context, initializer=begin_worker
             )
         waiting: set[Future[Result]] = set()
         try:
@@ -111,16 +110,3 @@ def progress_bar(what: str, total: int, done: int = 0) -> Iterator[Callable[[int
                 print(f"{what}: {done} of {total}", file=sys.stderr, flush=True)
 
         yield advance
-
-
-def _begin_worker() -> None:
-    """Leaves Ctrl-C to the parent, and ends when the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()

@@ -13,8 +13,8 @@ def standing_out(pairs: Sequence[Pair], scans: int) -> list[Pair]:
     """The pairs that are worth a look.
 
     Copies are few. Where more pairs look nearly the same than there are scans, the scans are of
-    one mould, as synthetic ones are; then only pairs whose score lies far out among the others stand
-    out. On 72 phantoms, 311 pairs of two folds scored 2.1 to 10.2; recut copies, 8.4 to 60.
+    one mould, as synthetic ones are; then only pairs whose score lies far out among the others
+    stand out. On 72 phantoms, 311 pairs of two folds scored 2.1 to 10.2; recut copies, 8.4 to 60.
 
     Args:
         pairs: As `near_duplicates` finds them.

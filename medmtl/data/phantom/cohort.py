@@ -3,8 +3,6 @@
 import json
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -20,6 +18,7 @@ from medmtl.data.manifest_files import keep_exclusions, read_manifest, write_man
 from medmtl.data.phantom.card import make_card
 from medmtl.data.phantom.files import ScanJob, make_scan, read_record
 from medmtl.data.phantom.missing import check_missing, parse_missing, plan_missing
+from medmtl.data.processes import begin_worker
 from medmtl.errors import ConfigError, RunError
 from medmtl.run_folder import write_json
 
@@ -157,7 +156,7 @@ def _progress() -> Progress:
 @contextmanager
 def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     context = multiprocessing.get_context("spawn")  # safe beside torch and its threads
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin_worker)
     try:
         yield pool
     except BrokenProcessPool:
@@ -167,19 +166,6 @@ def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _begin_worker() -> None:
-    """Leaves Ctrl-C to the parent, and ends when the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 def _rows(jobs: Sequence[ScanJob]) -> tuple[tuple[Scan, ...], tuple[Lesion, ...]]:

@@ -1,15 +1,12 @@
 """Calls a function for many files, in several processes, and gives the answers in their order."""
 
-import os
-import signal
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from typing import TypeVar
 
+from medmtl.data.processes import begin_worker
 from medmtl.errors import PrivacyError
 
 Given = TypeVar("Given")
@@ -34,9 +31,7 @@ def side_by_side(
     if workers == 1 or len(given) < FEW:
         yield from map(function, given)
         return
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(os.getpid(),)
-    )
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=begin_worker)
     try:
         yield from pool.map(function, given, chunksize=PIECE)
     except BrokenProcessPool as error:
@@ -46,15 +41,3 @@ def side_by_side(
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _begin(parent: int) -> None:
-    # Ctrl-C is the parent's to answer; a child without parent would wait for ever.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
