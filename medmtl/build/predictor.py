@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from medmtl.build.cell import build_organ_segmenter, build_segmenter
 from medmtl.build.data import build_dataset, build_loader, build_manifest
 from medmtl.build.learning import build_model, build_tasks
+from medmtl.build.start import read_exposure
 from medmtl.config import Config
 from medmtl.config_file import load_config, resolve_arm
 from medmtl.data.manifest import Manifest
 from medmtl.data.manifest_check import require_positions, require_sound
 from medmtl.data.manifest_files import read_manifest
+from medmtl.data.privacy.secret import find_secret
 from medmtl.data.tasks import OrganTask, organ_tasks
 from medmtl.errors import ConfigError, ManifestError, RunError
 from medmtl.experiment.plan import Cell, read_plan
@@ -60,7 +60,8 @@ def build_prediction(path: Path, manifest_path: Path, arms: Sequence[str]) -> Pr
     return Prediction(
         arms=[_arm(run, resolve_arm(config, name), plan, blind.included()) for name in chosen],
         manifest=blind,
-        seen=frozenset(pd.read_csv(run.contents, dtype=str)["content_hash"]),
+        seen=[read_exposure(run.cell(cell.cell_id).model) for cell in plan if cell.arm in chosen],
+        secret=find_secret(),
     )
 
 

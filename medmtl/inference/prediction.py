@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from medmtl.data.audit import AuditEntry
+from medmtl.data.contamination.exposure import Exposure
 from medmtl.data.manifest import Manifest
+from medmtl.data.privacy.secret import Secret
 from medmtl.errors import RunError
 from medmtl.inference.ensemble import PREDICTED, ArmEnsemble, Row
 from medmtl.run_folder import write_table
@@ -16,7 +19,10 @@ PREDICTION_COLUMNS = [
     "lowest_of_folds", "highest_of_folds", "models", "note",
 ]  # fmt: skip
 EXCLUDED = "excluded"
-SEEN = "this scan was in the training data of this run: no prediction of a new case"
+SEEN = (
+    "this {what} was in the training data, or in that of the weights that training began with: no "
+    "prediction of a new case"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +32,14 @@ class Prediction:
     Attributes:
         arms: What predicts.
         manifest: Of the new cases, excluded ones and all.
-        seen: Content hashes of the scans that the models were trained on.
+        seen: What each model has seen, directly or through its first weights.
+        secret: The project's, if it has one; without it patients and series are not compared.
     """
 
     arms: Sequence[ArmEnsemble]
     manifest: Manifest
-    seen: frozenset[str]
+    seen: Sequence[Exposure]
+    secret: Secret | None = None
 
     def run(self, out: Path) -> pd.DataFrame:
         """Predicts and writes `predictions.csv`, `masks/` and `organs/` below `out`.
@@ -55,18 +63,30 @@ class Prediction:
         known = self._seen_scans(predicted)
         for row in rows:
             if row["status"] == PREDICTED and row["scan_id"] in known:
-                row["note"] = SEEN
+                row["note"] = SEEN.format(what=known[row["scan_id"]])
         table = pd.DataFrame([*rows, *self._excluded()], columns=PREDICTION_COLUMNS)
         write_table(out / "predictions.csv", table)
         return table
 
-    def _seen_scans(self, predicted: set[str]) -> set[str]:
+    def _seen_scans(self, predicted: set[str]) -> dict[str, str]:
+        """What of a scan a model has seen: the scan itself, its series, or its patient."""
         loader = next(iter(self.arms[0].loaders.values()))
-        return {
-            scan.scan_id
-            for scan in loader.manifest.scans
-            if scan.scan_id in predicted and loader.open(scan).content_hash in self.seen
-        }
+        found = {}
+        for scan in loader.manifest.scans:
+            if scan.scan_id not in predicted:
+                continue
+            entry = AuditEntry(
+                patient_id=scan.patient_id,
+                scan_id=scan.scan_id,
+                series_id=scan.series_id,
+                content_hash=loader.open(scan).content_hash,
+                fold="new",
+            )
+            by = {each for seen in self.seen for each in seen.sightings(entry, self.secret)}
+            if by:
+                what = "scan" if "content" in by else "series" if "series" in by else "patient"
+                found[scan.scan_id] = what
+        return found
 
     def _excluded(self) -> list[Row]:
         reasons = {each.id: each.reason for each in self.manifest.card.exclusions}

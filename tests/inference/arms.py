@@ -1,5 +1,6 @@
 """An arm of networks whose answer is known, asked about the cases of a small cohort."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from medmtl.data.audit import AuditEntry
+from medmtl.data.contamination.exposure import expose
 from medmtl.data.intensity import IntensityWindow
 from medmtl.data.manifest import Exclusion, Lesion, Manifest
 from medmtl.data.tasks import ClassificationTask
@@ -120,9 +123,13 @@ def make_arm(
     )
 
 
-def run(manifest: Manifest, out: Path, seen: frozenset[str] = frozenset(), **knobs) -> pd.DataFrame:
+def run(manifest: Manifest, out: Path, seen: Sequence[str] = (), **knobs) -> pd.DataFrame:
     arm = make_arm(manifest.without_annotations().included(), **knobs)
-    return Prediction(arms=[arm], manifest=manifest, seen=seen).run(out)
+    entries = [
+        AuditEntry(patient_id="", scan_id="", series_id="", content_hash=each, fold="train")
+        for each in seen
+    ]
+    return Prediction(arms=[arm], manifest=manifest, seen=[expose(entries, secret=None)]).run(out)
 
 
 def with_lesions(manifest: Manifest, lesions: list[Lesion], *excluded: str) -> Manifest:

@@ -53,7 +53,7 @@ def test_several_classes_sum_to_one(manifest: Manifest, tmp_path: Path) -> None:
 def test_annotations_change_nothing(manifest: Manifest, tmp_path: Path) -> None:
     for name, each in (("with", manifest), ("without", manifest.without_annotations())):
         arm = make_arm(each)
-        Prediction(arms=[arm], manifest=each, seen=frozenset()).run(tmp_path / name)
+        Prediction(arms=[arm], manifest=each, seen=[]).run(tmp_path / name)
     files = [
         {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*.*")}
         for name in ("with", "without")
@@ -132,7 +132,7 @@ def test_an_excluded_scan_keeps_rows_that_say_why(manifest: Manifest, tmp_path: 
 
 def test_a_scan_of_the_training_data_is_marked(manifest: Manifest, tmp_path: Path) -> None:
     known = make_loader(manifest).open(manifest.scans[2]).content_hash
-    table = run(manifest, tmp_path / "out", seen=frozenset({known, "of another scan"}))
+    table = run(manifest, tmp_path / "out", seen=[known, "of another scan"])
     marked = table[table["note"].str.contains("training data", na=False)]
     assert set(marked["scan_id"]) == {manifest.scans[2].scan_id}
     assert len(marked) == 2

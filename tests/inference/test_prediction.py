@@ -122,7 +122,7 @@ def test_a_refused_scan_is_not_marked_as_seen_in_training(
 ) -> None:
     known = make_loader(manifest).open(manifest.scans[0]).content_hash
     scope = replace(EVERYTHING, body_regions=("neck",))
-    table = run(manifest, tmp_path / "out", seen=frozenset({known}), scope=scope)
+    table = run(manifest, tmp_path / "out", seen=[known], scope=scope)
     assert not table["note"].str.contains("training data").any()
 
 
