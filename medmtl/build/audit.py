@@ -10,7 +10,7 @@ from pathlib import Path
 from medmtl.build.start import read_exposure
 from medmtl.data.audit import AuditEntry, first_of, require_no_leak, require_one_patient
 from medmtl.data.cache import CaseCache
-from medmtl.data.contamination.facts import ImageFacts, image_facts
+from medmtl.data.contamination.facts import ImageFacts, audit_entry, image_facts
 from medmtl.data.joined import join_manifests
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.manifest_files import read_manifest
@@ -55,12 +55,8 @@ def audit(plan: AuditPlan) -> list[str]:
     fold_of = _folds(plan.folds, manifest)
     facts = _all_facts(manifest, plan)
     entries = [
-        AuditEntry(
-            patient_id=scan.patient_id,
-            scan_id=scan.scan_id,
-            series_id=scan.series_id,
-            content_hash=facts[scan.scan_id].content_hash,
-            fold=fold_of[scan.patient_id] if fold_of else scan.patient_id,
+        audit_entry(
+            scan, facts[scan.scan_id].content_hash, fold_of.get(scan.patient_id, scan.patient_id)
         )
         for scan in manifest.scans
         if not fold_of or scan.patient_id in fold_of

@@ -9,7 +9,7 @@ import pandas as pd
 
 from medmtl.data.audit import AuditEntry
 from medmtl.data.cache import CaseCache
-from medmtl.data.contamination.facts import image_facts
+from medmtl.data.contamination.facts import audit_entry, image_facts
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.manifest_files import read_manifest
 from medmtl.data.privacy.forgotten import forget_in_cache, forget_in_manifest
@@ -93,13 +93,7 @@ def _of_images(own: Sequence[tuple[Manifest, Scan]], cache: CaseCache) -> Iterat
     """The patient's scans as they lie on the disk; of one that cannot be read, its ids alone."""
     for manifest, scan in own:
         path, name = manifest.resolve(scan.image), f"{scan.scan_id} ({scan.image})"
-        entry = AuditEntry(
-            patient_id=scan.patient_id,
-            scan_id=scan.scan_id,
-            series_id=scan.series_id,
-            content_hash="",
-            fold="",
-        )
+        entry = audit_entry(scan, "", "")
         try:
             facts = image_facts(cache, path, partial(read_volume, path, name=name))
             yield replace(entry, content_hash=facts.content_hash)

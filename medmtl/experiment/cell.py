@@ -14,6 +14,7 @@ import torch
 from medmtl.data.audit import AuditEntry, require_no_leak
 from medmtl.data.cases import CaseLoader
 from medmtl.data.contamination.exposure import Exposure, expose
+from medmtl.data.contamination.facts import audit_entry
 from medmtl.data.dataset import LesionDataset
 from medmtl.data.patches import ScanDataset
 from medmtl.data.tasks import ClassificationTask, Task, organ_tasks
@@ -133,15 +134,7 @@ class CellJob:
                 }
             for scan_id, content_hash in hashes.items():
                 scan = data.manifest.scan(scan_id)
-                entries.append(
-                    AuditEntry(
-                        patient_id=scan.patient_id,
-                        scan_id=scan_id,
-                        series_id=scan.series_id,
-                        content_hash=content_hash,
-                        fold=name,
-                    )
-                )
+                entries.append(audit_entry(scan, content_hash, name))
         return entries
 
     def _exposure(self, entries: Sequence[AuditEntry]) -> Exposure:

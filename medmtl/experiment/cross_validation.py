@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medmtl.data.audit import AuditEntry
 from medmtl.data.cases import Preparation, prepare_cases
-from medmtl.data.contamination.facts import ImageFacts
+from medmtl.data.contamination.facts import ImageFacts, audit_entry
 from medmtl.data.manifest import Manifest
 from medmtl.data.tasks import ClassificationTask
 from medmtl.errors import RunError, some_of
@@ -143,13 +142,7 @@ class CrossValidation:
         fold_of = dict(zip(self.folds["patient_id"], self.folds["fold"], strict=True))
         facts = self._fill_cache()
         entries = [
-            AuditEntry(
-                patient_id=scan.patient_id,
-                scan_id=scan.scan_id,
-                series_id=scan.series_id,
-                content_hash=facts[scan.scan_id].content_hash,
-                fold=fold_of[scan.patient_id],
-            )
+            audit_entry(scan, facts[scan.scan_id].content_hash, fold_of[scan.patient_id])
             for scan in self.manifest.scans
             if scan.scan_id in facts
         ]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from medmtl.data.audit import AuditEntry
 from medmtl.data.contamination.exposure import Exposure
+from medmtl.data.contamination.facts import audit_entry
 from medmtl.data.manifest import Manifest
 from medmtl.data.privacy.secret import Secret
 from medmtl.errors import RunError
@@ -75,13 +75,7 @@ class Prediction:
         for scan in loader.manifest.scans:
             if scan.scan_id not in predicted:
                 continue
-            entry = AuditEntry(
-                patient_id=scan.patient_id,
-                scan_id=scan.scan_id,
-                series_id=scan.series_id,
-                content_hash=loader.open(scan).content_hash,
-                fold="new",
-            )
+            entry = audit_entry(scan, loader.open(scan).content_hash, "new")
             by = {each for seen in self.seen for each in seen.sightings(entry, self.secret)}
             if by:
                 what = "scan" if "content" in by else "series" if "series" in by else "patient"

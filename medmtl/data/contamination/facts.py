@@ -1,13 +1,14 @@
 """What the guard knows of an image: hashed and fingerprinted once, then remembered by its bytes."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
-from medmtl.data.audit import content_hash
+from medmtl.data.audit import AuditEntry, content_hash
 from medmtl.data.cache import CaseCache
 from medmtl.data.contamination.near import Fingerprint, fingerprint
+from medmtl.data.manifest import Scan
 from medmtl.data.reading import Volume
 
 KIND = "facts-1"
@@ -41,3 +42,14 @@ def image_facts(cache: CaseCache, path: Path, read: Callable[[], Volume]) -> Ima
 
     hashed, text = json.loads(cache.remember(KIND, cache.digest(path), make))
     return ImageFacts(content_hash=hashed, fingerprint=Fingerprint.from_text(text))
+
+
+def audit_entry(scan: Scan, content_hash: str, fold: Hashable) -> AuditEntry:
+    """A scan on one side of a split, as the audit compares it."""
+    return AuditEntry(
+        patient_id=scan.patient_id,
+        scan_id=scan.scan_id,
+        series_id=scan.series_id,
+        content_hash=content_hash,
+        fold=fold,
+    )
