@@ -18,6 +18,10 @@ def deidentify(
         Path | None,
         typer.Option(help="CSV outside OUT: which pseudonym is whose. Stays in the hospital."),
     ] = None,
+    patient_from: Annotated[
+        str | None,
+        typer.Option(metavar="REGEX", help="Its one group in a NIfTI file's path is the patient."),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Processes.")] = 2,
 ) -> None:
     """Write CT images without identifiers; what may show or hide some is refused."""
@@ -26,7 +30,14 @@ def deidentify(
     from medmtl.data.privacy.deidentify import deidentify as run
     from medmtl.data.privacy.summary import print_summary
 
-    done = run(source, out, keep_derived=keep_derived, link=link, workers=workers)
+    done = run(
+        source,
+        out,
+        keep_derived=keep_derived,
+        link=link,
+        patient_from=patient_from,
+        workers=workers,
+    )
     print_summary(done, Console())
     if not done.written:
         raise PrivacyError("nothing could be written; the reasons stand above")

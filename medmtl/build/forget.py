@@ -70,7 +70,7 @@ def forget(plan: ForgetPlan) -> list[str]:
     images = {manifest.resolve(scan.image) for manifest, scan in own}
     there = {path for path in images if path.exists()}
     contents = {each.content_hash for each in entries if each.content_hash}
-    removed = forget_in_cache(cache, contents, there)
+    removed = forget_in_cache(cache, contents)
     lines.append(f"cache:       {removed} cached cases removed")
     for manifest in manifests:
         scans = [scan for of, scan in own if of is manifest]
@@ -116,8 +116,10 @@ def _forget_in_runs(
 
 def _left(saw: Sequence[str], models: int, images: int) -> Iterator[str]:
     """What only the user can do."""
-    yield f"models:      {len(saw)} of {models} have seen the patient, or do not say:"
+    yield f"models:      {len(saw)} of {models} have seen the patient, or do not say"
     yield from (f"             {each}" for each in saw)
     if images:
-        yield f"left to you: {images} images lie where they lay; delete them, and all backups"
-    yield "left to you: tables at a tracking server, what predict wrote, reports given away"
+        yield f"left to you: images of the patient ({images}); delete them, their rows in tables that"
+        yield "             you import, and backups, or the patient comes back with the next import"
+    yield "left to you: MLflow (mlflow.db, mlflow-artifacts beside the runs, or its server), what"
+    yield "             predict wrote, and reports given away"

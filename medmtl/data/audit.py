@@ -6,11 +6,10 @@ It takes lists of hashes and ids, and knows nothing of manifests or checkpoints.
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import chain, combinations, islice, product
+from itertools import chain, combinations, islice, permutations, product
 
 import numpy as np
 from jaxtyping import Int16
-from nibabel.orientations import apply_orientation, io_orientation
 
 from medmtl.data.reading import INT16, Volume
 from medmtl.errors import LeakageError, ScanError
@@ -40,9 +39,10 @@ class AuditEntry:
 def content_hash(volume: Volume) -> str:
     """Names an image by its content: the same voxels give the same name.
 
-    HU are rounded to whole numbers and axes put in RAS order first, so an image hashes alike
-    in whatever data type or orientation it is stored. Mirrored copies hash alike too: a copy
-    whose affine has lost a sign is still a copy. Spacing and origin are left out.
+    HU are rounded to whole numbers and counted from the least, so an image hashes alike in
+    whatever data type it is stored, and where a conversion forgot the rescale intercept. Axes are
+    ordered and read as their content says, not the header: a copy whose affine has lost its signs
+    or its order is still a copy. Spacing and origin are left out.
 
     Raises:
         ScanError: Voxels do not fit 16 bits, so they are not HU.
@@ -52,14 +52,37 @@ def content_hash(volume: Volume) -> str:
     """
     stored = volume.voxels
     rounded = np.rint(stored) if stored.dtype.kind == "f" else stored
-    if rounded.min() < INT16.min or rounded.max() > INT16.max:
+    least = int(rounded.min())
+    if least < INT16.min or rounded.max() > INT16.max:
         raise ScanError("voxel values that do not fit 16 bits cannot be hashed as HU")
-    axes = io_orientation(volume.affine)
-    axes[:, 1] = 1  # only permute: mirroring is settled by the content below
-    voxels = apply_orientation(rounded.astype("<i2", copy=False), axes)
-    ways = [_directions(voxels, axis) for axis in range(3)]
-    digests = (_digest(voxels[i, j, k]) for i, j, k in product(*ways))
+    voxels = rounded.astype("<i2", copy=False)
+    digests = []
+    for order in _orders(voxels):
+        turned = voxels.transpose(order)
+        ways = product(*(_directions(turned, axis) for axis in range(3)))
+        digests += [_digest(turned[i, j, k], least) for i, j, k in ways]
     return min(digests)
+
+
+def _orders(voxels: Int16[np.ndarray, "i j k"]) -> list[tuple[int, ...]]:
+    """In which order to lay the axes so that a transposed copy is laid the same.
+
+    By length, then by profile; of axes that are alike in both, in every order.
+    """
+    keys = [(voxels.shape[axis], max(_profiles(voxels, axis))) for axis in range(3)]
+    rising = sorted(keys)
+    return [order for order in permutations(range(3)) if [keys[axis] for axis in order] == rising]
+
+
+def _profiles(voxels: Int16[np.ndarray, "i j k"], axis: int) -> tuple[list[int], list[int]]:
+    """The sums of the slices along an axis, in both directions, counted from the least.
+
+    A constant that is added to all voxels moves all sums alike, so it changes no order.
+    """
+    others = tuple(other for other in range(3) if other != axis)
+    sums = voxels.sum(axis=others, dtype=np.int64)
+    profile = (sums - sums.min()).tolist()
+    return profile, profile[::-1]
 
 
 def _directions(voxels: Int16[np.ndarray, "i j k"], axis: int) -> list[slice]:
@@ -68,18 +91,17 @@ def _directions(voxels: Int16[np.ndarray, "i j k"], axis: int) -> list[slice]:
     The way whose profile of sums comes later in lexicographic order; both when it is a
     palindrome.
     """
-    others = tuple(other for other in range(3) if other != axis)
-    profile = voxels.sum(axis=others, dtype=np.int64).tolist()
     forward, backward = slice(None), slice(None, None, -1)
-    if profile == profile[::-1]:
+    there, back = _profiles(voxels, axis)
+    if there == back:
         return [forward, backward]
-    return [forward if profile > profile[::-1] else backward]
+    return [forward if there > back else backward]
 
 
-def _digest(voxels: Int16[np.ndarray, "i j k"]) -> str:
+def _digest(voxels: Int16[np.ndarray, "i j k"], least: int) -> str:
     digest = blake2b(np.asarray(voxels.shape, dtype="<i8").tobytes(), digest_size=16)
     for part in voxels:  # a copy of each in turn, never of the whole
-        digest.update(np.ascontiguousarray(part).data)
+        digest.update((part.astype(np.int32) - least).astype("<u2").tobytes())
     return digest.hexdigest()
 
 

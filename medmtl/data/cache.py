@@ -30,7 +30,7 @@ from medmtl.errors import RunError
 
 blosc2.set_nthreads(1)
 CHUNK_VOXELS, BLOCK_VOXELS = (64, 64, 64), (16, 16, 32)
-FORMAT = 6  # of a cached case; raise it when it is computed or packed otherwise
+FORMAT = 7  # of a cached case; raise it when it is computed or packed otherwise
 MOST_OPEN = 512  # arrays; each takes a tenth of a megabyte while it is open
 GIGABYTE = 10**9
 ABANDONED_S = 24 * 3600
@@ -175,9 +175,9 @@ class CaseCache:
         _write_aside(file, lambda aside: aside.write_text(made, encoding="utf-8"))
         return made
 
-    def forget(self, kind: str, digest: str) -> None:
-        """Removes what was remembered."""
-        (self.folder / kind / digest[:2] / digest).unlink(missing_ok=True)
+    def remembered(self, kind: str) -> list[Path]:
+        """The files of all that is remembered of a kind."""
+        return list((self.folder / kind).glob("*/*"))
 
     def digest(self, path: Path) -> str:
         """Hashes a file's bytes; of a folder, those of its files, by whatever names.

@@ -1,5 +1,6 @@
 """Finds the owner of every candidate, and refuses paths that tell who a patient is."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from medmtl.data.building.left_out import LeftOut
 from medmtl.data.building.patients import Owned, PatientBy, Pseudonyms, make_rule
 from medmtl.data.building.pool import Workers
 from medmtl.data.building.whose import WhoseJob, read_whose, words_of
+from medmtl.data.privacy.out_folder import TABLE as DEIDENTIFIED
 from medmtl.data.privacy.secret import read_secret
 from medmtl.errors import PrivacyError
 
+OF_PATIENT = re.compile(r"nifti/([0-9a-f]{16})/")
 UNMATCHED = "its path does not say whose it is (--patient-from is not found in it)"
 
 
@@ -66,20 +69,32 @@ def find_owners(
     jobs = [WhoseJob(root=root, image=each.image, file=each.files[0]) for each in series]
     headers = {each.image: each for each in workers.map(read_whose, jobs)}
     said = {image: each for image, each in headers.items() if each.patient_id}
-    unsaid = [each for each in candidates if each.image not in said]
+    # What 'medmtl deidentify' wrote holds nothing but pseudonyms, in its paths too.
+    cleaned = (root / DEIDENTIFIED).is_file()
+    already = ownership.already or cleaned
+    placed = {
+        each.image: found[1]
+        for each in candidates
+        if cleaned and (found := OF_PATIENT.match(each.image))
+    }
+    unsaid = [each for each in candidates if each.image not in {*said, *placed}]
     rule = make_rule(by=ownership.by, pattern=ownership.pattern, root_name=root.name, unsaid=unsaid)
-    names = {each.image: rule.patient_of(each.place) for each in unsaid}
+    names = placed | {each.image: rule.patient_of(each.place) for each in unsaid}
     unknown = [each for each in unsaid if not names[each.image]]
     needs_secret = len(unsaid) > len(unknown) or not all(
         each.is_pseudonym for each in said.values()
     )
-    secret = read_secret(outside=out) if needs_secret and not ownership.already else None
-    pseudonyms = Pseudonyms(secret=secret, already=ownership.already)
+    secret = read_secret(outside=out) if needs_secret and not already else None
+    pseudonyms = Pseudonyms(secret=secret, already=already)
     owned = [
         pseudonyms.of_header(each, said[each.image]) for each in candidates if each.image in said
     ]
-    owned += [pseudonyms.of_path(each, name) for each in unsaid if (name := names[each.image])]
-    telling = [] if ownership.already else [each.parts for each in headers.values()]
+    owned += [
+        pseudonyms.of_path(each, name)
+        for each in candidates
+        if each.image not in said and (name := names[each.image])
+    ]
+    telling = [] if already else [each.parts for each in headers.values()]
     return Owners(
         owned=sorted(owned, key=lambda each: (each.patient_id, each.key, each.candidate.image)),
         left_out=[

@@ -6,6 +6,7 @@ stopped goes on where it was.
 """
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ def deidentify(
     *,
     keep_derived: bool = False,
     link: Path | None = None,
+    patient_from: str | None = None,
     workers: int = 1,
 ) -> Deidentified:
     """Writes what a folder holds without identifiers.
@@ -65,16 +67,25 @@ def deidentify(
         out: New, empty, or of an earlier run.
         keep_derived: Whether derived images, such as reformatted slices, are written too.
         link: A file outside `out` that says which pseudonym is whose; None for none.
+        patient_from: A regular expression; its one group, found in the path of a NIfTI file, is
+            the patient.
         workers: How many processes.
 
     Raises:
-        PrivacyError: There is no secret, a folder cannot be used, or a process was killed.
+        PrivacyError: There is no secret, a folder cannot be used, `patient_from` is no expression
+            of one group, or a process was killed.
         RunError: The disk is full or not writable.
     """
     require_apart(source, out, link)
     secret = read_secret(outside=out)
     require_ours(out)
-    task = Task(source=source, out=out, secret=secret, keep_derived=keep_derived)
+    task = Task(
+        source=source,
+        out=out,
+        secret=secret,
+        keep_derived=keep_derived,
+        patient_from=None if patient_from is None else _expression(patient_from),
+    )
     console = Console(stderr=True)
     files = _files(source)
     looks = side_by_side(partial(look_at, task=task), files, workers=workers)
@@ -92,6 +103,19 @@ def deidentify(
         unchanged=sum(each.unchanged for each in became.values()),
         notes=_notes(accepted, keep_derived=keep_derived),
     )
+
+
+def _expression(text: str) -> re.Pattern[str]:
+    try:
+        compiled = re.compile(text)
+    except re.error as error:
+        raise PrivacyError(f"--patient-from: no regular expression: {error}") from None
+    if compiled.groups != 1:
+        raise PrivacyError(
+            f"--patient-from: has {compiled.groups} groups; put one pair of round brackets around "
+            "what is the patient, as in '([^/]+)_ct'"
+        )
+    return compiled
 
 
 def _files(source: Path) -> list[Path]:
@@ -151,6 +175,11 @@ def _counted(looked: Sequence[Looked], became: Mapping[Path, Written]) -> Counte
 
 def _notes(accepted: Sequence[Looked], *, keep_derived: bool) -> list[str]:
     notes = []
+    if nobodys := sum(each.whose is None for each in accepted):
+        notes.append(
+            f"{nobodys} NIfTI files do not say whose they are, so that a manifest of the output "
+            "could not keep a patient's scans together: say it by --patient-from"
+        )
     by_study = {each.series[1] for each in accepted if each.whose and each.whose.by_study}
     if by_study:
         notes.append(

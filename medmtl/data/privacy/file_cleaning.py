@@ -1,5 +1,6 @@
 """One file: looked at first, then made anew without identifiers and written."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,12 +39,14 @@ class Task:
         out: The folder that is written.
         secret: Of the project.
         keep_derived: Whether derived images are written too.
+        patient_from: Its one group, found in the path of a NIfTI file, is the patient.
     """
 
     source: Path = field(repr=False)
     out: Path
     secret: Secret
     keep_derived: bool
+    patient_from: re.Pattern[str] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ class Looked:
         series: Pseudonyms of patient, study and series; empty where there are none.
         target: Where in the output the clean file goes; empty if it is refused.
         reason: Why it is refused; empty if it is not.
-        whose: Its patient, for the linkage; None for NIfTI and for what is refused.
+        whose: Its patient; None for what is refused, and NIfTI of which nothing says it.
         birth: A digest of the date of birth, to notice two patients of one PatientID.
     """
 
@@ -117,7 +120,7 @@ def write_clean(looked: Looked, task: Task) -> Written:
     """
     target = task.out / looked.target
     try:
-        if looked.whose is None:
+        if looked.whose is None or looked.target.startswith(f"{NIFTI_FOLDER}/"):
             return Written(unchanged=write_clean_nifti(looked.path, target))
         header = _header(looked.path, pixels=True)
         with pydicom_at_work("", ""):
@@ -175,5 +178,16 @@ def _series_of(elements: Dataset, whose: Identity, secret: Secret) -> tuple[str,
 def _look_at_nifti(path: Path, task: Task) -> Looked:
     read_plan(path)
     name = task.secret.pseudonym(NIFTI_FOLDER, path.relative_to(task.source).as_posix())
-    suffix = ".nii.gz" if path.name.lower().endswith(".gz") else ".nii"
-    return Looked(path=path, series=("", "", name), target="/".join([NIFTI_FOLDER, name + suffix]))
+    file = name + (".nii.gz" if path.name.lower().endswith(".gz") else ".nii")
+    if task.patient_from is None:
+        return Looked(path=path, series=("", "", name), target=f"{NIFTI_FOLDER}/{file}")
+    found = task.patient_from.search(path.relative_to(task.source).as_posix())
+    if found is None or not found[1]:
+        return Looked(path=path, series=("", "", name), reason=refusal.NOBODYS)
+    whose = Identity(secret=task.secret, patient_id=found[1], issuer="", study="")
+    return Looked(
+        path=path,
+        series=(whose.pseudonym, "", name),
+        target=f"{NIFTI_FOLDER}/{whose.pseudonym}/{file}",
+        whose=whose,
+    )

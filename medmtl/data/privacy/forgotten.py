@@ -4,12 +4,15 @@ import json
 from collections.abc import Set
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
+import pandas as pd
+
+from medmtl.data.building.contents import CONTENTS
 from medmtl.data.cache import CaseCache
 from medmtl.data.contamination.facts import KIND as FACTS
 from medmtl.data.manifest import Manifest
 from medmtl.data.manifest_files import write_manifest
+from medmtl.run_folder import write_table
 
 
 def without_patient(manifest: Manifest, patient_id: str) -> Manifest:
@@ -27,16 +30,20 @@ def without_patient(manifest: Manifest, patient_id: str) -> Manifest:
 
 def forget_in_manifest(manifest: Manifest, patient_id: str) -> None:
     """Writes a manifest anew without a patient; images stay where they are."""
+    gone = {scan.scan_id for scan in manifest.scans if scan.patient_id == patient_id}
+    contents = manifest.folder / CONTENTS
+    if contents.is_file():
+        table = pd.read_csv(contents, dtype=str, keep_default_na=False)
+        write_table(contents, table[~table["scan_id"].isin(gone)])
     write_manifest(without_patient(manifest, patient_id))
 
 
-def forget_in_cache(cache: CaseCache, contents: Set[str], images: Set[Path]) -> int:
-    """Removes what was made of a patient's images.
+def forget_in_cache(cache: CaseCache, contents: Set[str]) -> int:
+    """Removes what was made of a patient's images, wherever copies of them lay.
 
     Args:
         cache: The folder.
         contents: Content hashes of the patient's images.
-        images: Where the images lie, as far as they are still there.
 
     Returns:
         How many cached cases were removed.
@@ -48,6 +55,8 @@ def forget_in_cache(cache: CaseCache, contents: Set[str], images: Set[Path]) -> 
             if facts["content_hash"] in contents:
                 cache.remove(case)
                 removed += 1
-    for image in images:
-        cache.forget(FACTS, cache.digest(image))
+    for remembered in cache.remembered(FACTS):
+        with suppress(OSError, ValueError):
+            if json.loads(remembered.read_text(encoding="utf-8"))[0] in contents:
+                remembered.unlink()
     return removed

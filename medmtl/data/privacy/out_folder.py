@@ -1,7 +1,7 @@
 """The folder that is given away: what may lie in it, and the files beside its images.
 
 OUT/<patient>/<study>/<series>/<image>.dcm     all names are pseudonyms
-OUT/nifti/<image>.nii.gz
+OUT/nifti/<patient>/<image>.nii.gz, or without <patient> where nothing says whose it is
 OUT/deidentified.csv                           what was written and refused, a row a series
 """
 
@@ -21,7 +21,9 @@ TABLE = "deidentified.csv"
 COLUMNS = ["patient", "study", "series", "outcome", "files"]
 LINK_COLUMNS = ["pseudonym", "kind", "identifier", "issuer"]
 NAME = "[0-9a-f]{16}"
-OURS = re.compile(rf"{NAME}(/{NAME}(/{NAME}(/{NAME}\.dcm)?)?)?|nifti(/{NAME}\.nii(\.gz)?)?|{TABLE}")
+OURS = re.compile(
+    rf"{NAME}(/{NAME}(/{NAME}(/{NAME}\.dcm)?)?)?|nifti(/{NAME}(/{NAME})?(\.nii(\.gz)?)?)?|{TABLE}"
+)
 # What a killed run leaves behind.
 ASIDE = re.compile(rf"\.({NAME}\.(dcm|nii|nii\.gz)|{re.escape(TABLE)})\.[0-9]+\.part")
 Row = tuple[str, str, str, str]

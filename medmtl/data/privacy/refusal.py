@@ -10,6 +10,7 @@ from medmtl.data.privacy.identity import uid_of
 from medmtl.errors import ScanError
 
 NOT_AN_IMAGE = "not DICOM or NIfTI"
+NOBODYS = "NIfTI whose path does not say whose it is (--patient-from)"
 DAMAGED = "damaged DICOM"
 DIRECTORY = "DICOMDIR"
 SECONDARY = "secondary capture"
