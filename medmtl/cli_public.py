@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from medmtl.errors import ManifestError
+
 Out = Annotated[Path, typer.Option("--out", help="Folder of the manifest to write.")]
 Tell = Callable[[object, Path], object]
 
@@ -67,10 +69,18 @@ def _lidc_idri(tell: Tell) -> Callable[..., None]:
         """Import LIDC-IDRI: readings become nodules; masks are made below --out."""
         from medmtl.data.adapters.lidc_idri import import_lidc_idri
 
-        manifest = import_lidc_idri(folder, out, exclude_indeterminate=exclude_indeterminate)
+        manifest = import_lidc_idri(
+            _require_folder(folder), out, exclude_indeterminate=exclude_indeterminate
+        )
         tell(manifest, out)
 
     return import_archive
+
+
+def _require_folder(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise ManifestError(f"{folder.name}: there is no such folder; give that of the collection")
+    return folder
 
 
 def _luna16(tell: Tell) -> Callable[..., None]:
@@ -90,6 +100,6 @@ def _luna16(tell: Tell) -> Callable[..., None]:
         """Import LUNA16; the scans are converted to NIfTI below --out."""
         from medmtl.data.adapters.luna16 import import_luna16
 
-        tell(import_luna16(folder, out, lidc=lidc), out)
+        tell(import_luna16(_require_folder(folder), out, lidc=lidc), out)
 
     return import_challenge

@@ -50,6 +50,32 @@ def test_weights_that_saw_test_patients_are_refused_before_training(
     answer = medmtl("cross-validate", config, *start(weights))
     assert_refused(answer, "the arm joint have seen", "content: scan", "start.accept_seen")
     assert not list((tmp_path / "runs").rglob("model.pt"))
+    # What the message advises can be done under the same name.
+    answer = medmtl("cross-validate", config, "--prepare", *start(weights, accept_seen="known"))
+    assert answer.code == 0, answer.err
+
+
+def test_a_dry_run_reads_the_weights_too(medmtl: Medmtl, tmp_path: Path) -> None:
+    write_cohort(tmp_path / "cohort", patients=12, seed=99)
+    config = write_config(tmp_path)
+    answer = medmtl("cross-validate", config, "--dry-run", *start(tmp_path / "nope.pt"))
+    assert_refused(answer, "nope.pt, named as weights, is missing")
+
+
+def test_a_list_that_was_emptied_is_not_believed(
+    medmtl: Medmtl, weights: Path, tmp_path: Path
+) -> None:
+    manifest = write_cohort(tmp_path / "cohort", patients=4)
+    for change, message in (
+        ({"contents": [], "patients": [], "series": []}, "is empty"),
+        ({"contents": "abc"}, "damaged"),
+        ({"salt": "00"}, "damaged"),
+    ):
+        saved = load_tensors(weights)
+        other = tmp_path / "other.pt"
+        save_tensors(other, {**saved, "exposure": {**saved["exposure"], **change}})
+        answer = medmtl("audit", manifest.folder, "--weights", other)
+        assert_refused(answer, message)
 
 
 def test_an_override_stands_on_the_first_page_and_beside_the_numbers(
@@ -104,8 +130,8 @@ def test_an_arm_may_begin_at_random_beside_one_that_does_not(weights: Path, tmp_
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda path: path.unlink(), "start.weights: other.pt is missing"),
-        (lambda path: path.write_bytes(b"PK"), "start.weights: other.pt is missing, damaged"),
+        (lambda path: path.unlink(), "other.pt, named as weights, is missing"),
+        (lambda path: path.write_bytes(b"PK"), "other.pt, named as weights, is missing, damaged"),
         (lambda path: save_tensors(path, {"state": {}}), "does not say which scans"),
     ],
 )

@@ -130,7 +130,11 @@ def _of_weights(images: int, unchecked: int, secret: Secret | None) -> str:
     checked = f"the checkpoint has seen none of these scans; its list holds {images} images"
     if not unchecked:
         return checked
-    why = "there is no secret here" if secret is None else "they are listed under another secret"
+    why = (
+        "there is no secret here"
+        if secret is None
+        else "they are listed under another secret, or under none"
+    )
     return f"{checked}; patients and series could not be checked, as {why}"
 
 

@@ -65,6 +65,7 @@ def build_cross_validation(config: Config) -> CrossValidation:
     if lesion_tasks(build_tasks(config, manifest.card)):
         require_positions(manifest)
     _require_columns(config, manifest)
+    build_guard(config)  # weights that cannot be read, or do not say what they saw, fail at once
     folds = build_folds(config, manifest)
     _require_classes(config, manifest, folds)
     return _assemble(config, manifest, RunFolder(run_path(config)), folds)

@@ -53,7 +53,8 @@ def forget(plan: ForgetPlan) -> list[str]:
         for scan in manifest.scans
         if scan.patient_id == plan.patient_id
     ]
-    runs = [RunFolder(path.parent) for path in sorted(plan.runs.glob("*/plan.csv"))]
+    # Below the folder too, where MLflow keeps copies of the tables.
+    runs = [RunFolder(path.parent) for path in sorted(plan.runs.rglob("plan.csv"))]
     cache = CaseCache(folder=plan.cache, max_gb=float("inf"))
     entries = [*_of_runs(runs, plan.patient_id), *_of_images(own, cache)]
     if not own and not entries:
@@ -61,12 +62,12 @@ def forget(plan: ForgetPlan) -> list[str]:
             f"no patient {plan.patient_id!r} in {len(manifests)} manifests and {len(runs)} runs; "
             "give the pseudonym as the manifest's patient_id has it"
         )
-    models = sorted(plan.runs.glob("*/cells/*/model.pt"))
+    models = sorted(plan.runs.rglob("cells/*/model.pt"))
     saw = [
         path.parent.relative_to(plan.runs).as_posix()
         for path in models_that_saw(models, entries, find_secret())
     ]
-    lines = list(_forget_in_runs(runs, plan.patient_id, entries))
+    lines = list(_forget_in_runs(plan.runs, runs, plan.patient_id, entries))
     images = {manifest.resolve(scan.image) for manifest, scan in own}
     there = {path for path in images if path.exists()}
     contents = {each.content_hash for each in entries if each.content_hash}
@@ -102,15 +103,16 @@ def _of_images(own: Sequence[tuple[Manifest, Scan]], cache: CaseCache) -> Iterat
 
 
 def _forget_in_runs(
-    runs: Sequence[RunFolder], patient_id: str, entries: Sequence[AuditEntry]
+    folder: Path, runs: Sequence[RunFolder], patient_id: str, entries: Sequence[AuditEntry]
 ) -> Iterator[str]:
     scans = {entry.scan_id for entry in entries}
     for run in runs:
         found = forget_in_run(run, patient_id, scans)
         if found.rows or found.files:
+            name = run.path.relative_to(folder)
             yield (
-                f"run:         {run.path.name}: {found.rows} rows and {found.files} masks removed; "
-                f"'medmtl report' makes its report again"
+                f"run:         {name}: {found.rows} rows and {found.files} masks removed; "
+                "'medmtl report' makes its report again"
             )
 
 
@@ -119,7 +121,7 @@ def _left(saw: Sequence[str], models: int, images: int) -> Iterator[str]:
     yield f"models:      {len(saw)} of {models} have seen the patient, or do not say"
     yield from (f"             {each}" for each in saw)
     if images:
-        yield f"left to you: images of the patient ({images}); delete them, their rows in tables that"
-        yield "             you import, and backups, or the patient comes back with the next import"
-    yield "left to you: MLflow (mlflow.db, mlflow-artifacts beside the runs, or its server), what"
-    yield "             predict wrote, and reports given away"
+        yield f"left to you: images of the patient ({images}); delete them, their rows in tables"
+        yield "             that you import, and backups, or the patient comes back with them"
+    yield "left to you: tables at a tracking server elsewhere, what predict wrote, and reports"
+    yield "             that were given away"

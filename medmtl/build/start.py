@@ -49,7 +49,10 @@ def read_exposure(path: Path) -> Exposure:
             f"{path.name}: does not say which scans its weights have seen, so it cannot be known "
             "whether test patients were among them; use a checkpoint that this version made"
         )
-    return Exposure.from_dict(seen)
+    exposure = Exposure.from_dict(seen)
+    if not exposure.count:
+        raise ConfigError(f"{path.name}: its list of scans that its weights have seen is empty")
+    return exposure
 
 
 def begin_with(model: MultiTaskModel, path: Path) -> None:
@@ -89,6 +92,6 @@ def _load(path: Path) -> Mapping[str, object]:
         return load_tensors(path)
     except RunError:
         raise ConfigError(
-            f"start.weights: {path.name} is missing, damaged or not one of ours; name the model.pt "
-            "of a cell"
+            f"{path.name}, named as weights, is missing, damaged or not one of ours; name the "
+            "model.pt of a cell"
         ) from None

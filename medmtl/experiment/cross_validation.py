@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from medmtl.data.cases import Preparation, prepare_cases
 from medmtl.data.contamination.facts import ImageFacts, audit_entry
 from medmtl.data.manifest import Manifest
 from medmtl.data.tasks import ClassificationTask
-from medmtl.errors import RunError, some_of
+from medmtl.errors import MedmtlError, RunError, some_of
 from medmtl.evaluation.subgroups import Subgroup
 from medmtl.evaluation.summary import summarize
 from medmtl.evaluation.tables import with_train_size
@@ -138,7 +139,19 @@ class CrossValidation:
             RunError: The folder belongs to another plan or to other images.
             LeakageError: A patient, series or image would cross from training into testing.
         """
+        new = not self.run.plan.is_file()
         freeze_plan(self.run, self.plan, self.config_text, self.folds, self.binding)
+        try:
+            self._prepare()
+        except MedmtlError:
+            if new:  # so that the name is free for what the message advises
+                for path in (self.run.plan, self.run.folds, self.run.config):
+                    path.unlink(missing_ok=True)
+                with suppress(OSError):  # it holds something else
+                    self.run.path.rmdir()
+            raise
+
+    def _prepare(self) -> None:
         fold_of = dict(zip(self.folds["patient_id"], self.folds["fold"], strict=True))
         facts = self._fill_cache()
         entries = [

@@ -24,8 +24,6 @@ from medmtl.data.reading import (
 )
 from medmtl.errors import ScanError
 
-LABELS_TO = 255
-
 
 @dataclass(frozen=True, kw_only=True)
 class HashJob:
@@ -131,11 +129,10 @@ def _read_series(job: HashJob, name: str) -> Volume:
 
 def _read_nifti(job: HashJob, name: str) -> Volume:
     volume = read_volume(job.root / job.files[0], name=name)
-    low, high = float(volume.voxels.min()), float(volume.voxels.max())
-    if low >= 0 and high <= LABELS_TO:
+    if volume.voxels.min() >= 0:
         raise ScanError(
-            f"{name}: no value below 0 and none above {LABELS_TO}, so it is a mask, or not in HU; "
-            "masks are named by --masks"
+            f"{name}: no value below 0, so it is a mask, or not in HU, in which air is -1000; masks "
+            "are named by --masks"
         )
     return volume
 

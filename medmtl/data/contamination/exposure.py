@@ -7,6 +7,7 @@ check those, and needs to, for another scan of a patient who was seen is no new 
 """
 
 import hmac
+import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from medmtl.data.privacy.secret import Secret
 from medmtl.errors import RunError
 
 SALT_BYTES = 16
+DIGITS = re.compile("[0-9a-f]{16}|[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,14 +92,14 @@ class Exposure:
         """
         try:
             return cls(
-                salt=str(plain["salt"]),
-                contents=frozenset(map(str, plain["contents"])),
-                patients=frozenset(map(str, plain["patients"])),
-                series=frozenset(map(str, plain["series"])),
-                owner=str(plain["owner"]),
-                before=tuple(cls.from_dict(each) for each in plain["before"]),
+                salt=_digits(plain["salt"]),
+                contents=frozenset(map(_digits, _listed(plain["contents"]))),
+                patients=frozenset(map(_digits, _listed(plain["patients"]))),
+                series=frozenset(map(_digits, _listed(plain["series"]))),
+                owner=_digits(plain["owner"]) if plain["owner"] else "",
+                before=tuple(cls.from_dict(each) for each in _listed(plain["before"])),
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise RunError(
                 "the list of what these weights have seen is damaged; use another checkpoint"
             ) from error
@@ -131,6 +133,18 @@ def expose(
         owner=_owner(secret),
         before=tuple(before),
     )
+
+
+def _digits(value: object) -> str:
+    if not isinstance(value, str) or not DIGITS.fullmatch(value):
+        raise ValueError("16 or 32 hexadecimal digits were expected")
+    return value
+
+
+def _listed(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("a list was expected")
+    return value
 
 
 def _keyed(salt: str, content_hash: str) -> str:

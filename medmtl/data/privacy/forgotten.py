@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from medmtl.data.building.contents import CONTENTS
+from medmtl.data.building.contents import CONTENTS, JOURNAL
 from medmtl.data.cache import CaseCache
 from medmtl.data.contamination.facts import KIND as FACTS
 from medmtl.data.manifest import Manifest
@@ -35,6 +35,7 @@ def forget_in_manifest(manifest: Manifest, patient_id: str) -> None:
     if contents.is_file():
         table = pd.read_csv(contents, dtype=str, keep_default_na=False)
         write_table(contents, table[~table["scan_id"].isin(gone)])
+    (manifest.folder / JOURNAL).unlink(missing_ok=True)  # of a build that was stopped
     write_manifest(without_patient(manifest, patient_id))
 
 

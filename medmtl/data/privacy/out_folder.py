@@ -21,9 +21,9 @@ TABLE = "deidentified.csv"
 COLUMNS = ["patient", "study", "series", "outcome", "files"]
 LINK_COLUMNS = ["pseudonym", "kind", "identifier", "issuer"]
 NAME = "[0-9a-f]{16}"
-OURS = re.compile(
-    rf"{NAME}(/{NAME}(/{NAME}(/{NAME}\.dcm)?)?)?|nifti(/{NAME}(/{NAME})?(\.nii(\.gz)?)?)?|{TABLE}"
-)
+OF_DICOM = rf"{NAME}(/{NAME}(/{NAME}(/{NAME}\.dcm)?)?)?"
+OF_NIFTI = rf"nifti(/{NAME}(/{NAME})?(\.nii(\.gz)?)?)?"
+OURS = re.compile(f"{OF_DICOM}|{OF_NIFTI}|{TABLE}")
 # What a killed run leaves behind.
 ASIDE = re.compile(rf"\.({NAME}\.(dcm|nii|nii\.gz)|{re.escape(TABLE)})\.[0-9]+\.part")
 Row = tuple[str, str, str, str]

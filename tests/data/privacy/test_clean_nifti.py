@@ -5,8 +5,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from medmtl.data.building.build import Options, build_from_folder
 from medmtl.data.privacy.deidentify import deidentify
 from medmtl.data.privacy.secret import make_secret
+from medmtl.errors import PrivacyError
 from tests.data.privacy.planting import found_in
 
 AFFINE = np.array([[-0.7, 0, 0, 90], [0, 0.7, 0.2, -80], [0, 0, 2.5, 3], [0, 0, 0, 1]])
@@ -28,6 +30,35 @@ def planted(dtype: type = np.int16) -> nib.Nifti1Image:
     header["intent_p1"], header["toffset"] = np.frombuffer(b"SECRSECR", "<f4")
     header.extensions.append(nib.nifti1.Nifti1Extension(6, b"SECRET history"))
     return image
+
+
+def test_scans_of_one_patient_stay_together_where_their_paths_say_whose_they_are(
+    tmp_path: Path,
+) -> None:
+    for name in ("Doe_1", "Doe_2", "Roe_1", "nobody"):
+        path = tmp_path / "in" / f"{name}.nii"
+        path.parent.mkdir(exist_ok=True)
+        nib.save(
+            nib.Nifti1Image(np.arange(-400, 200, dtype=np.int16).reshape(6, 10, 10), AFFINE), path
+        )
+    link = tmp_path / "kept" / "link.csv"
+    done = deidentify(tmp_path / "in", tmp_path / "out", link=link, patient_from=r"^([A-Z][a-z]+)_")
+    assert done.written == 3
+    patients = sorted(len(list(each.iterdir())) for each in (tmp_path / "out/nifti").iterdir())
+    assert patients == [1, 2]
+    assert "Doe" in link.read_text() and "Roe" in link.read_text()
+    built = build_from_folder(tmp_path / "out", tmp_path / "manifest", Options(workers=1))
+    assert len({scan.patient_id for scan in built.manifest.scans}) == 2
+    assert done.notes == []
+
+
+def test_scans_of_nobody_are_noted(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    nib.save(planted(), tmp_path / "in" / "scan.nii")
+    (note,) = deidentify(tmp_path / "in", tmp_path / "out").notes
+    assert "1 NIfTI files do not say whose they are" in note
+    with pytest.raises(PrivacyError, match="0 groups"):
+        deidentify(tmp_path / "in", tmp_path / "out", patient_from="scan")
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
