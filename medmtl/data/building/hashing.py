@@ -131,8 +131,8 @@ def _read_nifti(job: HashJob, name: str) -> Volume:
     volume = read_volume(job.root / job.files[0], name=name)
     if volume.voxels.min() >= 0:
         raise ScanError(
-            f"{name}: no value below 0, so it is a mask, or not in HU, in which air is -1000; masks "
-            "are named by --masks"
+            f"{name}: no value below 0, so it is a mask, or not in HU, in which air is -1000; "
+            "masks are named by --masks"
         )
     return volume
 
