@@ -48,7 +48,11 @@ def convert(
     from medmtl.data.dicom.tilt import untilt as make_upright
 
     volume = read_series(
-        path, name=_name(path), series=series, uneven="resample" if even else "refuse"
+        path,
+        name=_name(path),
+        series=series,
+        uneven="resample" if even else "refuse",
+        tell=lambda what: print(f"caution: {what}"),
     )
     volume = make_upright(volume) if untilt else volume
     write_image(out, volume)

@@ -43,6 +43,7 @@ def test_what_is_converted_is_what_is_read(
 def test_a_tilted_and_gappy_series_is_made_upright_and_even(tmp_path: Path, medmtl: Medmtl) -> None:
     study = write_series(tmp_path / "study", Phantom(tilt_degrees=15), skip=[3])
     answer = medmtl("scan", "convert", study, tmp_path / "a.nii.gz", "--untilt", "--even")
+    assert "caution: 1 of " in answer.out and "the widest gap is" in answer.out
     assert answer.code == 0
     steps = read_grid(tmp_path / "a.nii.gz", name="s").affine[:3, :3]
     np.testing.assert_allclose(steps.T @ steps, np.diag([0.81, 1.21, 6.25]), atol=1e-4)

@@ -1,5 +1,6 @@
 """Reads a CT series as a volume in HU, or refuses it with the reason."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from medmtl.data.geometry import Grid
 from medmtl.data.reading import Volume
 from medmtl.errors import ScanError
 
+WHOLE = 0.01  # of a step: nearer than that a slice is the one that was measured
+
 
 def list_series(path: Path, *, name: str) -> list[Series]:
     """Lists the series of a folder, CT or not, readable or not.
@@ -32,7 +35,12 @@ def list_series(path: Path, *, name: str) -> list[Series]:
 
 
 def read_series(
-    path: Path, *, name: str, series: str | None = None, uneven: Uneven = "refuse"
+    path: Path,
+    *,
+    name: str,
+    series: str | None = None,
+    uneven: Uneven = "refuse",
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Volume:
     """Reads a CT series.
 
@@ -44,6 +52,7 @@ def read_series(
         series: A SeriesInstanceUID or the label of a list; None for the only one.
         uneven: Whether missing slices and varying steps are refused, or even slices are
             interpolated linearly between their neighbours (float32).
+        tell: Called with what was interpolated, if anything was.
 
     Raises:
         ScanError: The series cannot be read, is not one CT volume, or is not in HU.
@@ -54,6 +63,7 @@ def read_series(
     if low == high:
         raise ScanError(f"{where}: every voxel is {low:g}; an image that shows nothing is refused")
     if not stack.is_even:
+        tell(_interpolated(stack))
         slices = _even_slices(slices, stack)
     return Volume(voxels=slices.transpose(2, 1, 0), affine=stack.grid.affine)
 
@@ -96,6 +106,15 @@ def _stacked(path: Path, name: str, series: str | None, uneven: Uneven) -> tuple
     chosen = choose_series(list_series(path, name=name), series, name=name)
     where = f"{name}: series {chosen.label}"
     return stack_series(chosen, name=where, uneven=uneven), where
+
+
+def _interpolated(stack: Stack) -> str:
+    """How much of the volume was not measured."""
+    count = stack.grid.shape[2]
+    shares = [share for *_, share in even_weights(stack.offsets_mm, count)]
+    made = sum(WHOLE < share < 1 - WHOLE for share in shares)
+    widest_mm = float(np.diff(stack.offsets_mm).max())
+    return f"{made} of {count} slices are interpolated; the widest gap is {widest_mm:.1f} mm"
 
 
 def _even_slices(
