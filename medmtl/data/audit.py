@@ -39,10 +39,9 @@ class AuditEntry:
 def content_hash(volume: Volume) -> str:
     """Names an image by its content: the same voxels give the same name.
 
-    HU are rounded to whole numbers and counted from the least, so an image hashes alike in
-    whatever data type it is stored, and where a conversion forgot the rescale intercept. Axes are
-    ordered and read as their content says, not the header: a copy whose affine has lost its signs
-    or its order is still a copy. Spacing and origin are left out.
+    HU are rounded to whole numbers, so an image hashes alike in whatever data type it is stored.
+    Axes are ordered and read as their content says, not the header: a copy whose affine has lost
+    its signs or its order is still a copy. Spacing and origin are left out.
 
     Raises:
         ScanError: Voxels do not fit 16 bits, so they are not HU.
@@ -52,15 +51,14 @@ def content_hash(volume: Volume) -> str:
     """
     stored = volume.voxels
     rounded = np.rint(stored) if stored.dtype.kind == "f" else stored
-    least = int(rounded.min())
-    if least < INT16.min or rounded.max() > INT16.max:
+    if rounded.min() < INT16.min or rounded.max() > INT16.max:
         raise ScanError("voxel values that do not fit 16 bits cannot be hashed as HU")
     voxels = rounded.astype("<i2", copy=False)
     digests = []
     for order in _orders(voxels):
         turned = voxels.transpose(order)
         ways = product(*(_directions(turned, axis) for axis in range(3)))
-        digests += [_digest(turned[i, j, k], least) for i, j, k in ways]
+        digests += [_digest(turned[i, j, k]) for i, j, k in ways]
     return min(digests)
 
 
@@ -75,13 +73,9 @@ def _orders(voxels: Int16[np.ndarray, "i j k"]) -> list[tuple[int, ...]]:
 
 
 def _profiles(voxels: Int16[np.ndarray, "i j k"], axis: int) -> tuple[list[int], list[int]]:
-    """The sums of the slices along an axis, in both directions, counted from the least.
-
-    A constant that is added to all voxels moves all sums alike, so it changes no order.
-    """
+    """The sums of the slices along an axis, in both directions."""
     others = tuple(other for other in range(3) if other != axis)
-    sums = voxels.sum(axis=others, dtype=np.int64)
-    profile = (sums - sums.min()).tolist()
+    profile = voxels.sum(axis=others, dtype=np.int64).tolist()
     return profile, profile[::-1]
 
 
@@ -98,10 +92,10 @@ def _directions(voxels: Int16[np.ndarray, "i j k"], axis: int) -> list[slice]:
     return [forward if there > back else backward]
 
 
-def _digest(voxels: Int16[np.ndarray, "i j k"], least: int) -> str:
+def _digest(voxels: Int16[np.ndarray, "i j k"]) -> str:
     digest = blake2b(np.asarray(voxels.shape, dtype="<i8").tobytes(), digest_size=16)
     for part in voxels:  # a copy of each in turn, never of the whole
-        digest.update((part.astype(np.int32) - least).astype("<u2").tobytes())
+        digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 

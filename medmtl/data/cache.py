@@ -30,7 +30,7 @@ from medmtl.errors import RunError
 
 blosc2.set_nthreads(1)
 CHUNK_VOXELS, BLOCK_VOXELS = (64, 64, 64), (16, 16, 32)
-FORMAT = 7  # of a cached case; raise it when it is computed or packed otherwise
+FORMAT = 8  # of a cached case; raise it when it is computed or packed otherwise
 MOST_OPEN = 512  # arrays; each takes a tenth of a megabyte while it is open
 GIGABYTE = 10**9
 ABANDONED_S = 24 * 3600

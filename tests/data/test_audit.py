@@ -44,14 +44,15 @@ def test_a_copy_with_another_origin_or_a_lost_sign_hashes_alike() -> None:
     assert len(hashes) == 1
 
 
-def test_a_copy_whose_axes_or_intercept_were_lost_hashes_alike() -> None:
+def test_a_copy_whose_header_has_lost_the_order_of_its_axes_hashes_alike() -> None:
     cubic = np.random.default_rng(1).integers(-1000, 500, size=(6, 6, 6)).astype(np.int16)
     for voxels in (VOXELS, cubic):
         copies = [voxels.transpose(order) for order in permutations(range(3))]
-        copies += [np.rot90(voxels), (voxels + 1024).astype(np.uint16), voxels + np.int16(7)]
+        copies += [np.rot90(voxels), voxels.astype(np.float32)]
         hashes = {content_hash(Volume(voxels=each, affine=np.eye(4))) for each in copies}
         assert len(hashes) == 1
-    assert content_hash(Volume(voxels=-VOXELS, affine=AFFINE)) not in hashes
+    for other in (-VOXELS, VOXELS + np.int16(7)):
+        assert content_hash(Volume(voxels=other, affine=AFFINE)) not in hashes
 
 
 def test_mirrored_copies_of_a_nearly_symmetric_image_hash_alike() -> None:

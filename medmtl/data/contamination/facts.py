@@ -11,7 +11,7 @@ from medmtl.data.contamination.near import Fingerprint, fingerprint
 from medmtl.data.manifest import Scan
 from medmtl.data.reading import Volume
 
-KIND = "facts-2"  # raised whenever a hash or a fingerprint is computed otherwise
+KIND = "facts-3"  # raised whenever a hash or a fingerprint is computed otherwise
 
 
 @dataclass(frozen=True, kw_only=True)
