@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medmtl.build.start import read_exposure
-from medmtl.data.audit import AuditEntry, first_of, require_no_leak, require_one_patient
+from medmtl.data.audit import AuditEntry, require_no_leak, require_one_patient
 from medmtl.data.cache import CaseCache
 from medmtl.data.contamination.facts import ImageFacts, audit_entry, image_facts
 from medmtl.data.joined import join_manifests
@@ -18,7 +18,7 @@ from medmtl.data.privacy.secret import Secret, find_secret
 from medmtl.data.reading import read_volume
 from medmtl.errors import LeakageError
 from medmtl.experiment.folds import read_folds
-from medmtl.experiment.guard import find_resembling, seen_by, tell_resembling
+from medmtl.experiment.guard import find_resembling, name_seen, seen_by, tell_resembling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,22 +69,15 @@ def audit(plan: AuditPlan) -> list[str]:
         except LeakageError as error:
             faults.append(str(error))
     if exposure is not None and (seen := seen_by(exposure, entries, secret)):
-        lines = (f"{by}: scan {each.scan_id} of patient {each.patient_id}" for each, by in seen)
-        faults.append(
-            "\n".join(
-                [
-                    f"the checkpoint has seen {len(seen)} of {len(entries)} scans:",
-                    *first_of(lines, len(seen)),
-                ]
-            )
-        )
+        told = f"the checkpoint has seen {len(seen)} of {len(entries)} scans:"
+        faults.append("\n".join([told, *name_seen(seen)]))
     warnings = [*_near(entries, facts, folds=bool(fold_of)), *_repeated(entries)]
     if faults:
         raise LeakageError("\n".join([*faults, *warnings]))
-    told = [*_passed(entries, folds=bool(fold_of))]
+    passed = [*_passed(entries, folds=bool(fold_of))]
     if exposure is not None:
-        told.append(_of_weights(exposure.count, exposure.unchecked(secret), secret))
-    return [*told, *warnings]
+        passed.append(_of_weights(exposure.count, exposure.unchecked(secret), secret))
+    return [*passed, *warnings]
 
 
 def _folds(table: Path | None, manifest: Manifest) -> dict[str, int]:

@@ -54,42 +54,42 @@ def content_hash(volume: Volume) -> str:
     if rounded.min() < INT16.min or rounded.max() > INT16.max:
         raise ScanError("voxel values that do not fit 16 bits cannot be hashed as HU")
     voxels = rounded.astype("<i2", copy=False)
+    profiles = [_profile(voxels, axis) for axis in range(3)]
     digests = []
-    for order in _orders(voxels):
+    for order in _orders(voxels.shape, profiles):
         turned = voxels.transpose(order)
-        ways = product(*(_directions(turned, axis) for axis in range(3)))
+        ways = product(*(_directions(profiles[axis]) for axis in order))
         digests += [_digest(turned[i, j, k]) for i, j, k in ways]
     return min(digests)
 
 
-def _orders(voxels: Int16[np.ndarray, "i j k"]) -> list[tuple[int, ...]]:
+def _profile(voxels: Int16[np.ndarray, "i j k"], axis: int) -> list[int]:
+    """The sums of the slices along an axis."""
+    others = tuple(other for other in range(3) if other != axis)
+    sums: list[int] = voxels.sum(axis=others, dtype=np.int64).tolist()
+    return sums
+
+
+def _orders(shape: tuple[int, ...], profiles: Sequence[list[int]]) -> list[tuple[int, ...]]:
     """In which order to lay the axes so that a transposed copy is laid the same.
 
     By length, then by profile; of axes that are alike in both, in every order.
     """
-    keys = [(voxels.shape[axis], max(_profiles(voxels, axis))) for axis in range(3)]
+    keys = [(n, max(each, each[::-1])) for n, each in zip(shape, profiles, strict=True)]
     rising = sorted(keys)
     return [order for order in permutations(range(3)) if [keys[axis] for axis in order] == rising]
 
 
-def _profiles(voxels: Int16[np.ndarray, "i j k"], axis: int) -> tuple[list[int], list[int]]:
-    """The sums of the slices along an axis, in both directions."""
-    others = tuple(other for other in range(3) if other != axis)
-    profile = voxels.sum(axis=others, dtype=np.int64).tolist()
-    return profile, profile[::-1]
-
-
-def _directions(voxels: Int16[np.ndarray, "i j k"], axis: int) -> list[slice]:
+def _directions(profile: list[int]) -> list[slice]:
     """Which way to read an axis so that a mirrored copy is read the same.
 
     The way whose profile of sums comes later in lexicographic order; both when it is a
     palindrome.
     """
     forward, backward = slice(None), slice(None, None, -1)
-    there, back = _profiles(voxels, axis)
-    if there == back:
+    if profile == profile[::-1]:
         return [forward, backward]
-    return [forward if there > back else backward]
+    return [forward if profile > profile[::-1] else backward]
 
 
 def _digest(voxels: Int16[np.ndarray, "i j k"]) -> str:

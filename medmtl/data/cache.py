@@ -139,8 +139,13 @@ class CaseCache:
         return max(0, excess)
 
     def remove(self, case: Path) -> None:
-        """Removes a cached case, so that nobody reads half of it."""
-        _remove_whole(case)
+        """Renames a case away before its files go, so that a half-removed one is never read."""
+        aside = case.with_name(f".{case.name}.{uuid.uuid4().hex}.part")
+        try:
+            case.rename(aside)
+        except OSError:
+            return  # another process was first
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _remove_abandoned(self) -> None:
         """Removes what killed processes left half-written; nobody writes one case for a day."""
@@ -250,16 +255,6 @@ def _write_array(path: Path, voxels: NDArray[Any]) -> None:
         blocks=blocks,
         cparams={"codec": blosc2.Codec.LZ4HC, "clevel": 9, "filters": [shuffle], "nthreads": 1},
     )
-
-
-def _remove_whole(folder: Path) -> None:
-    """Renames a case away before its files go, so that a half-removed one is never read."""
-    aside = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.part")
-    try:
-        folder.rename(aside)
-    except OSError:
-        return  # another process was first
-    shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_aside(target: Path, write: Callable[[Path], Any]) -> None:

@@ -68,13 +68,11 @@ def models_that_saw(
     """
     for path in models:
         try:
-            seen = load_tensors(path).get("exposure")
+            seen = Exposure.from_dict(load_tensors(path).get("exposure", {}))
         except RunError:
-            seen = None
-        # One that does not say what it saw may have seen them.
-        if seen is None or any(
-            Exposure.from_dict(seen).sightings(each, secret) for each in entries
-        ):
+            yield path  # one that does not say what it saw may have seen them
+            continue
+        if any(seen.sightings(each, secret) for each in entries):
             yield path
 
 

@@ -86,7 +86,6 @@ class Guard:
         exposure = self.exposures[arm]
         seen = seen_by(exposure, entries, self.secret)
         if seen and not self.accepted:
-            lines = [f"{by}: scan {e.scan_id} of patient {e.patient_id}" for e, by in seen]
             raise LeakageError(
                 "\n".join(
                     [
@@ -94,7 +93,7 @@ class Guard:
                         f"{len(entries)} scans, all of which are tested; begin with other weights, "
                         "exclude these scans in the manifest's card, or say in start.accept_seen "
                         "why it does not matter, which the report shows on its first page:",
-                        *first_of(lines, len(seen)),
+                        *name_seen(seen),
                     ]
                 )
             )
@@ -113,6 +112,12 @@ def seen_by(
     return [(entry, ", ".join(by)) for entry, by in found if by]
 
 
+def name_seen(seen: Sequence[tuple[AuditEntry, str]]) -> list[str]:
+    """Names the first scans of `seen_by`, a line each."""
+    lines = (f"{by}: scan {each.scan_id} of patient {each.patient_id}" for each, by in seen)
+    return first_of(lines, len(seen))
+
+
 def find_resembling(
     entries: Sequence[AuditEntry], fingerprints: Mapping[str, Fingerprint]
 ) -> Resembling:
@@ -123,7 +128,7 @@ def find_resembling(
         for pair in near_duplicates([fingerprints[entry.scan_id] for entry in known])
         if known[pair[0]].content_hash != known[pair[1]].content_hash  # that is another matter
     ]
-    outstanding = standing_out(found, len(known))
+    outstanding = set(standing_out(found, len(known)))
     crossing = [pair for pair in found if known[pair[0]].fold != known[pair[1]].fold]
     pairs = [
         (known[i], known[j], score) for i, j, score in crossing if (i, j, score) in outstanding
