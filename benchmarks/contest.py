@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Literal
 
-from medmtl.experiment.engines.local import cell_environment
+from medmtl.experiment.engines.nursery import cell_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = "medmtl"

@@ -66,6 +66,11 @@ def cross_validate(
     from medmtl.config_file import load_config
 
     loaded = load_config(config, set_ or [])
+    if not dry_run and not prepare:
+        from medmtl.experiment.engines.nursery import make_nursery
+
+        # Imports the libraries of the cells on another core while this one imports its own.
+        make_nursery(loaded.engine.threads_per_worker).warm_up()
     from medmtl.build.experiment import build_cross_validation
     from medmtl.build.report import build_report
 

@@ -19,14 +19,13 @@ from medmtl.evaluation.summary import summarize
 from medmtl.evaluation.tables import with_train_size
 from medmtl.experiment.baselines import Cohort, Scores, baseline_rows, lesion_table
 from medmtl.experiment.display import make_display
-from medmtl.experiment.engines.local import make_nursery, run_cells
+from medmtl.experiment.engines.local import run_cells
+from medmtl.experiment.engines.nursery import make_nursery
 from medmtl.experiment.gather import gather
 from medmtl.experiment.guard import Guard, tell
 from medmtl.experiment.plan import Cell, freeze_plan
 from medmtl.experiment.provenance import describe_provenance
 from medmtl.run_folder import RunFolder, read_json, write_json, write_table
-
-CELL_MODULES = ("medmtl.cli", "medmtl.build.cell", "monai.inferers", "monai.metrics")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +73,12 @@ class CrossValidation:
 
     def run_all(self) -> None:
         """Does everything that is not done yet; killed at any moment, the next call goes on."""
-        nursery = make_nursery(CELL_MODULES, self.threads_per_worker)
-        if any(not self.run.cell(cell.cell_id).done.is_file() for cell in self.plan):
-            nursery.warm_up()  # the libraries are imported while we look at the images
         self.prepare()
         run_cells(
             [cell.cell_id for cell in self.plan],
             run=self.run,
             command=self._cell_command,
-            nursery=nursery,
+            nursery=make_nursery(self.threads_per_worker),
             workers=self.workers,
             retries=self.retries,
             progress=make_display(),

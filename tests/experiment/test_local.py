@@ -14,7 +14,8 @@ import pytest
 from medmtl.errors import RunError
 from medmtl.experiment.display import PlainDisplay
 from medmtl.experiment.engines import local
-from medmtl.experiment.engines.local import make_nursery, run_cells
+from medmtl.experiment.engines.local import run_cells
+from medmtl.experiment.engines.nursery import make_nursery
 from medmtl.experiment.gather import gather
 from medmtl.experiment.lock import cell_lock, is_locked
 from medmtl.experiment.plan import make_plan
@@ -32,7 +33,7 @@ def start(run, ids=IDS, *, workers=2, retries=2, stream=None, **behaviours):
         ids,
         run=run,
         command=lambda cell_id: [*fake, cell_id, behaviours.get(cell_id, "")],
-        nursery=make_nursery(["medmtl.run_folder"], threads_per_worker=3),
+        nursery=make_nursery(3, ["medmtl.run_folder"]),
         workers=workers,
         retries=retries,
         progress=PlainDisplay(stream or io.StringIO()),

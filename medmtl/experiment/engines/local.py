@@ -16,7 +16,7 @@ from pathlib import Path
 
 from medmtl.errors import RunError
 from medmtl.experiment.display import Display
-from medmtl.experiment.engines.nursery import THREADS, Nursery
+from medmtl.experiment.engines.nursery import Nursery
 from medmtl.experiment.lock import is_locked
 from medmtl.experiment.parent import INTERRUPTED
 from medmtl.experiment.progress import read_progress
@@ -27,18 +27,7 @@ BAD_INPUT = 2
 POLL_S = 0.05
 STOP_S = 10.0
 LOCKED_S = 15.0
-KEEP_BYTES = 2**30
 LAST_LINES = 20
-
-
-def make_nursery(preload: Sequence[str], threads_per_worker: int) -> Nursery:
-    """Makes what cells are forked from.
-
-    Args:
-        preload: Modules that every cell needs; imported once.
-        threads_per_worker: Threads of each cell.
-    """
-    return Nursery(preload=preload, environment=cell_environment(threads_per_worker))
 
 
 def run_cells(
@@ -207,19 +196,6 @@ class _Crew:
         times = "once" if died == 1 else f"{died} times"
         self.lost.append(f"the cell {cell_id} died {times}, at last it {how}; see {log}")
         return False
-
-
-def cell_environment(threads: int) -> dict[str, str]:
-    """The environment that cells run in."""
-    names = [THREADS, "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"]
-    return {
-        # glibc gives large blocks back at every free and gets them anew at every step, which
-        # costs more than many a layer. A user's own choice stands.
-        "MALLOC_TRIM_THRESHOLD_": str(KEEP_BYTES),
-        "MALLOC_MMAP_THRESHOLD_": str(KEEP_BYTES),
-        **os.environ,
-        **dict.fromkeys(names, str(threads)),
-    }
 
 
 def _part_done(run: RunFolder, cell_id: str) -> float:

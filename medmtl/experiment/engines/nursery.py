@@ -18,6 +18,11 @@ from pathlib import Path
 from types import ModuleType
 
 THREADS = "OMP_NUM_THREADS"
+KEEP_BYTES = 2**30
+CELL_MODULES = ("medmtl.cli", "medmtl.build.cell", "monai.inferers", "monai.metrics")
+# First, as it lets the server die while it imports the others.
+ENGINE_PID = "MEDMTL_ENGINE_PID"
+ENDS_WITH_ENGINE = "medmtl.experiment.engines.ends_with_engine"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +59,31 @@ class Nursery:
         return process
 
 
+def make_nursery(threads_per_worker: int, preload: Sequence[str] = CELL_MODULES) -> Nursery:
+    """Makes what cells are forked from.
+
+    Args:
+        threads_per_worker: Threads of each cell.
+        preload: Modules that every cell needs; imported once.
+    """
+    return Nursery(
+        preload=[ENDS_WITH_ENGINE, *preload], environment=cell_environment(threads_per_worker)
+    )
+
+
+def cell_environment(threads: int) -> dict[str, str]:
+    """The environment that cells run in."""
+    names = [THREADS, "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"]
+    return {
+        # glibc gives large blocks back at every free and gets them anew at every step, which
+        # costs more than many a layer. A user's own choice stands.
+        "MALLOC_TRIM_THRESHOLD_": str(KEEP_BYTES),
+        "MALLOC_MMAP_THRESHOLD_": str(KEEP_BYTES),
+        **os.environ,
+        **dict.fromkeys(names, str(threads)),
+    }
+
+
 @contextmanager
 def _without_main() -> Iterator[None]:
     """Keeps multiprocessing from importing the user's script again in every cell."""
@@ -69,7 +99,7 @@ def _without_main() -> Iterator[None]:
 def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     """The server, which the first start starts, reads them as it begins."""
     before = dict(os.environ)
-    os.environ.update(variables)
+    os.environ.update({**variables, ENGINE_PID: str(os.getpid())})
     try:
         yield
     finally:
