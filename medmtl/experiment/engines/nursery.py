@@ -19,7 +19,13 @@ from types import ModuleType
 
 THREADS = "OMP_NUM_THREADS"
 KEEP_BYTES = 2**30
-CELL_MODULES = ("medmtl.cli", "medmtl.build.cell", "monai.inferers", "monai.metrics")
+CELL_MODULES = (
+    "medmtl.cli",
+    "medmtl.build.cell",
+    "monai.inferers",
+    "monai.metrics",
+    "torch._dynamo",  # imported by the first optimizer that is made, compiling or not
+)
 # First, as it lets the server die while it imports the others.
 ENGINE_PID = "MEDMTL_ENGINE_PID"
 ENDS_WITH_ENGINE = "medmtl.experiment.engines.ends_with_engine"
