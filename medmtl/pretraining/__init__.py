@@ -1,0 +1,1 @@
+"""Learning from scans without labels: views of them, and one file a method."""
