@@ -1,8 +1,8 @@
 """Where the processes of cells come from: forks of one that has loaded the libraries.
 
 torch, MONAI and pandas take five seconds to import, and most cells need all three. The server
-that forks (multiprocessing's forkserver) runs nothing else, and no thread of its libraries works, so
-forks of it are safe; a fork of the engine, whose threads work, would not be.
+that forks (multiprocessing's forkserver) runs nothing else, and no thread of its libraries is
+at work, so forks of it are safe; a fork of the engine, whose threads work, would not be.
 """
 
 import multiprocessing
