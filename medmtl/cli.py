@@ -11,6 +11,7 @@ from typer._click.exceptions import ClickException  # typer's own copy; it has n
 from medmtl.cli_build import build_manifest
 from medmtl.cli_config import configuration
 from medmtl.cli_data import audit, importing, manifests, phantom
+from medmtl.cli_pretraining import pretrain
 from medmtl.cli_privacy import deidentify, forget, secret
 from medmtl.cli_scan import scan
 from medmtl.errors import MedmtlError
@@ -29,6 +30,7 @@ app.add_typer(manifests, name="manifest")
 app.add_typer(configuration, name="config")
 app.add_typer(scan, name="scan")
 app.command()(phantom)
+app.command()(pretrain)
 app.command()(audit)
 app.command()(deidentify)
 app.command()(forget)
@@ -97,15 +99,21 @@ def cell(
     run: Annotated[Path, typer.Argument(help="Folder of a run.")],
     cell_id: Annotated[str, typer.Argument(metavar="ID", help="See plan.csv.")],
     with_parent: Annotated[bool, typer.Option("--with-parent", hidden=True)] = False,
+    pretraining: Annotated[str, typer.Option(help="Of an engine's job.", hidden=True)] = "",
 ) -> None:
     """Train and test one cell, alone; goes on where it was stopped."""
     if with_parent:
         from medmtl.experiment.parent import exit_with_parent
 
         exit_with_parent()
+    from medmtl.build.first_weights import make_first_weights
+    from medmtl.run_folder import RunFolder
+
+    make_first_weights(RunFolder(run), cell_id, job_id=pretraining or None)
+    if pretraining:
+        return
     from medmtl.build.cell import build_cell
     from medmtl.experiment.lock import cell_lock
-    from medmtl.run_folder import RunFolder
 
     folder = RunFolder(run).cell(cell_id)
     job = build_cell(RunFolder(run), cell_id)

@@ -9,21 +9,21 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from medmtl.config_encoder import Encoder, LeanResidual
 from medmtl.config_knobs import (
     NAME,
     Arm,
     Augmentation,
-    Encoder,
     Head,
     Intensity,
     Knobs,
-    LeanResidual,
     NameFault,
     NameFaults,
     Patch,
     SizeMm,
     Window,
 )
+from medmtl.config_start import Start
 from medmtl.config_study import (
     Baseline,
     Cache,
@@ -32,7 +32,6 @@ from medmtl.config_study import (
     Folds,
     Inference,
     PredictedVolume,
-    Start,
     Tracking,
     Training,
 )

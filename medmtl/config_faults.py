@@ -7,13 +7,18 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from medmtl.config import Config
 from medmtl.config_knobs import NameFaults
 
 Key = tuple[str | int, ...]
 
 
-def explain(error: ValidationError, values: Any, places: Mapping[Key, str], file: str) -> str:
+def explain(
+    error: ValidationError,
+    values: Any,
+    places: Mapping[Key, str],
+    file: str,
+    model: type[BaseModel],
+) -> str:
     """Says every fault in a line: `file:line: key: what is wrong (got ...); allowed: ...`.
 
     Args:
@@ -21,6 +26,7 @@ def explain(error: ValidationError, values: Any, places: Mapping[Key, str], file
         values: What was validated.
         places: Where each key was written.
         file: What to name where no place is known.
+        model: What it was validated as.
     """
     lines = []
     for fault in error.errors(include_url=False, include_context=True):
@@ -32,7 +38,7 @@ def explain(error: ValidationError, values: Any, places: Mapping[Key, str], file
                 guess = _guess(key[-1] if not known else _last_word(message), known)
                 lines.append(f"{_prefix(key, places, file)}{message}{guess}")
         else:
-            lines.append(_explain_one(fault, values, places, file))
+            lines.append(_explain_one(fault, values, places, file, model))
     return "\n".join(lines)
 
 
@@ -48,18 +54,20 @@ def _prefix(key: Key, places: Mapping[Key, str], file: str) -> str:
     return f"{place}: {dotted}: " if dotted else f"{place}: "
 
 
-def _explain_one(fault: Any, values: Any, places: Mapping[Key, str], file: str) -> str:
+def _explain_one(
+    fault: Any, values: Any, places: Mapping[Key, str], file: str, model: type[BaseModel]
+) -> str:
     key = _without_tags(fault["loc"], values)
     prefix = _prefix(key, places, file)
     got = repr(fault["input"]) if not isinstance(fault["input"], dict) else "a group of keys"
     kind, context = fault["type"], fault.get("ctx", {})
     if kind == "extra_forbidden":
-        siblings = _allowed_at(fault["loc"][:-1])
+        siblings = _allowed_at(model, fault["loc"][:-1])
         return f"{prefix}no such key; allowed: {', '.join(siblings)}{_guess(key[-1], siblings)}"
     if kind == "missing":
         return f"{prefix}is missing"
     if kind == "union_tag_not_found":
-        tags = ", ".join(repr(tag) for tag in _tags_at(fault["loc"]))
+        tags = ", ".join(repr(tag) for tag in _tags_at(model, fault["loc"]))
         return f"{prefix}kind: is missing; allowed: {tags}"
     if kind == "value_error":
         return f"{prefix}{context['error']}"
@@ -87,9 +95,9 @@ def _without_tags(location: Iterable[str | int], values: Any) -> Key:
     return tuple(key) if is_tag or last == "" else (*key, last)
 
 
-def _allowed_at(location: Iterable[str | int]) -> list[str]:
+def _allowed_at(model: type[BaseModel], location: Iterable[str | int]) -> list[str]:
     """The keys of the model that lies at a place in the configuration."""
-    annotation: Any = Config
+    annotation: Any = model
     for part in location:
         annotation = _step_into(annotation, part)
     models = list(_models(annotation))
@@ -109,9 +117,9 @@ def _step_into(annotation: Any, part: str | int) -> Any:
     return tagged[0] if tagged else None
 
 
-def _tags_at(location: Iterable[str | int]) -> list[Any]:
+def _tags_at(model: type[BaseModel], location: Iterable[str | int]) -> list[Any]:
     """The kinds that may stand at a place in the configuration."""
-    annotation: Any = Config
+    annotation: Any = model
     for part in location:
         annotation = _step_into(annotation, part)
     return [tag for model in _models(annotation) for tag in _tags(model)]

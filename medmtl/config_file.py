@@ -9,20 +9,26 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import ValidationError
 
 from medmtl.config import Config
 from medmtl.config_faults import Key, explain
+from medmtl.config_knobs import Knobs
+from medmtl.config_pretraining import Pretraining
 from medmtl.errors import ConfigError
 
+Model = TypeVar("Model", bound=Knobs)
 # What an arm may depart in; the rest holds for the whole experiment.
 OF_ONE_ARM = (
     "spacing_mm", "intensity", "windows", "patches", "encoder", "heads", "augmentation", "start",
     "training", "inference",
 )  # fmt: skip
+# Where a whole configuration may stand, or be named by its file.
+_PRETRAININGS = (("start", "pretraining"), ("arms", "*", "set", "start.pretraining"))
+_OF_PRETRAINING = (("pool", "*", "manifest"), ("probe", "manifest"))
 # Paths written in a file are relative to that file ("*": each entry).
 _PATHS: tuple[tuple[str, ...], ...] = (
     ("manifest",),
@@ -32,6 +38,12 @@ _PATHS: tuple[tuple[str, ...], ...] = (
     ("start", "weights"),
     ("arms", "*", "set", "start.weights"),
     ("baselines", "*", "path"),
+    *_OF_PRETRAINING,
+    *(
+        (*above, *key)
+        for above in _PRETRAININGS
+        for key in (*_OF_PRETRAINING, ("output",), ("cache", "folder"))
+    ),
 )
 
 
@@ -54,13 +66,20 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: All mistakes at once, a line each:
             `file:line: key: what is wrong (got ...); allowed: ...; did you mean ...?`
     """
-    loaded = _load_with_base(path, seen=())
-    for override in overrides:
-        _lay_on_top(loaded, _parse_override(override))
-    config = _validate(loaded, path)
+    loaded = _load_all(path, overrides)
+    config = _validate(Config, loaded, path)
     for arm in config.arms:
         _resolve(config, arm, loaded.places)
     return config
+
+
+def load_pretraining(path: Path, overrides: Sequence[str] = ()) -> Pretraining:
+    """Reads the configuration of a pretraining; see `load_config`.
+
+    Raises:
+        ConfigError: All mistakes at once.
+    """
+    return _validate(Pretraining, _load_all(path, overrides), path)
 
 
 def resolve_arm(config: Config, arm: str) -> Config:
@@ -92,10 +111,10 @@ def _resolve(config: Config, arm: str, places: Mapping[Key, str]) -> Config:
     loaded.values["arms"] = {arm: {**chosen, "set": {}}}
     loaded.values["baselines"] = {}
     loaded.values["evaluation"]["reference"] = None
-    return _validate(loaded, Path(f"arms.{arm}.set"))
+    return _validate(Config, loaded, Path(f"arms.{arm}.set"))
 
 
-def dump_config(config: Config, folder: Path) -> str:
+def dump_config(config: Config | Pretraining, folder: Path) -> str:
     """The resolved configuration as YAML, defaults included.
 
     Args:
@@ -105,15 +124,15 @@ def dump_config(config: Config, folder: Path) -> str:
     """
     values = json.loads(config.model_dump_json())
     for key in _PATHS:
-        _change_path(values, key, lambda text: Path(os.path.relpath(text, folder)).as_posix())
+        _change(values, key, _of_text(lambda text: Path(os.path.relpath(text, folder)).as_posix()))
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def dump_public_config(config: Config) -> str:
+def dump_public_config(config: Config | Pretraining) -> str:
     """The same without folders, which may name a user or a project: of each path its last part."""
     values = json.loads(config.model_dump_json())
     for key in _PATHS:
-        _change_path(values, key, lambda text: Path(text).name)
+        _change(values, key, _of_text(lambda text: Path(text).name))
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
@@ -131,7 +150,28 @@ def binding_part(text: str) -> str:
     for arm in values["arms"].values():
         arm.pop("title", None)
         arm.pop("caution", None)
+    for nested in _PRETRAININGS:
+        _change(values, nested, _binding_pretraining)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def binding_pretraining(text: str) -> str:
+    """What of a dumped pretraining its encoder depends on."""
+    return yaml.safe_dump(_binding_pretraining(yaml.safe_load(text)), sort_keys=False)
+
+
+def _binding_pretraining(values: Any) -> Any:
+    free = ("output", "cache", "tracking", "probe")
+    bound = {key: value for key, value in values.items() if key not in free}
+    own = ("save_every_s", "threads")
+    return {**bound, "training": {k: v for k, v in bound["training"].items() if k not in own}}
+
+
+def _load_all(path: Path, overrides: Sequence[str]) -> _Loaded:
+    loaded = _load_with_base(path, seen=())
+    for override in overrides:
+        _lay_on_top(loaded, _parse_override(override))
+    return loaded
 
 
 def _load_with_base(path: Path, seen: tuple[Path, ...]) -> _Loaded:
@@ -167,24 +207,38 @@ def _load_file(path: Path) -> _Loaded:
     loaded = _Loaded()
     loaded.values = _plain(node, (), loaded.places, path)
     for key in _PATHS:
-        _change_path(loaded.values, key, lambda text: os.path.normpath(path.parent / text))
+        _change(loaded.values, key, _of_text(lambda text: os.path.normpath(path.parent / text)))
+    for key in _PRETRAININGS:
+        _change(loaded.values, key, _of_text(lambda text: os.path.normpath(path.parent / text)))
+        _change(loaded.values, key, _of_text(_pretraining_values))
     return loaded
 
 
-def _change_path(values: Any, key: tuple[str, ...], change: Callable[[str], str]) -> None:
-    """Changes the path at a key of nested dicts, where there is one."""
+def _pretraining_values(named: str) -> Any:
+    """The values of a pretraining's file; what is frozen must hold them, not their name."""
+    return _load_with_base(Path(named), seen=()).values
+
+
+def _of_text(change: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """The same change for texts; all else stays, for validation to tell."""
+    return lambda value: change(value) if isinstance(value, str) else value
+
+
+def _change(values: Any, key: tuple[str, ...], change: Callable[[Any], Any]) -> None:
+    """Changes what is given at a key of nested groups and lists ("*": each of them)."""
     first, *rest = key
+    if isinstance(values, list) and first == "*":
+        for each in values:
+            _change(each, tuple(rest), change)
     for name in list(values) if first == "*" and isinstance(values, dict) else [first]:
-        if not isinstance(values, dict) or name not in values:
+        if not isinstance(values, dict) or values.get(name) is None:
             continue
         if rest:
-            _change_path(values[name], tuple(rest), change)
-        elif isinstance(values[name], str):
-            values[name] = change(values[name])
+            _change(values[name], tuple(rest), change)
         elif isinstance(values[name], list):
-            values[name] = [
-                change(each) if isinstance(each, str) else each for each in values[name]
-            ]
+            values[name] = [change(each) for each in values[name]]
+        else:
+            values[name] = change(values[name])
 
 
 def _plain(
@@ -224,7 +278,7 @@ def _lay_on_top(below: _Loaded, above: _Loaded) -> None:
 
 def _replaced(below: Any, above: Any, key: Key) -> Iterator[Key]:
     """The keys at which nothing of the value below is left."""
-    if _replaces(below, above):
+    if _replaces(below, above, key):
         yield key
         return
     for name, value in above.items():
@@ -232,17 +286,22 @@ def _replaced(below: Any, above: Any, key: Key) -> Iterator[Key]:
             yield from _replaced(below[name], value, (*key, name))
 
 
-def _replaces(below: Any, above: Any) -> bool:
+def _replaces(below: Any, above: Any, key: Key) -> bool:
     if not isinstance(below, dict) or not isinstance(above, dict):
         return True
-    # A group of another kind is another thing: nothing of the old one holds for it.
-    return "kind" in above and above["kind"] != below.get("kind")
+    # A group of another kind is another thing: nothing of the old one holds for it. So is a
+    # pretraining that is given whole, by its file.
+    whole = key[-2:] == _PRETRAININGS[0] and {"pool", "views", "methods"} <= above.keys()
+    return whole or ("kind" in above and above["kind"] != below.get("kind"))
 
 
-def _merged(below: Any, above: Any) -> Any:
-    if _replaces(below, above):
+def _merged(below: Any, above: Any, key: Key = ()) -> Any:
+    if _replaces(below, above, key):
         return above
-    return {**below, **{key: _merged(below.get(key), value) for key, value in above.items()}}
+    return {
+        **below,
+        **{name: _merged(below.get(name), value, (*key, name)) for name, value in above.items()},
+    }
 
 
 def _parse_override(text: str) -> _Loaded:
@@ -253,7 +312,10 @@ def _parse_override(text: str) -> _Loaded:
         parsed = yaml.safe_load(value)
     except (yaml.YAMLError, ValueError) as error:
         raise ConfigError(f"--set {text}: the value is not YAML") from error
-    return _nested(key.strip(), parsed, "--set")
+    loaded = _nested(key.strip(), parsed, "--set")
+    for nested in _PRETRAININGS:
+        _change(loaded.values, nested, _of_text(_pretraining_values))
+    return loaded
 
 
 def _nested(dotted: str, value: Any, place: str) -> _Loaded:
@@ -264,8 +326,8 @@ def _nested(dotted: str, value: Any, place: str) -> _Loaded:
     return _Loaded(value, places)
 
 
-def _validate(loaded: _Loaded, path: Path) -> Config:
+def _validate(model: type[Model], loaded: _Loaded, path: Path) -> Model:
     try:
-        return Config.model_validate(loaded.values)
+        return model.model_validate(loaded.values)
     except ValidationError as error:
-        raise ConfigError(explain(error, loaded.values, loaded.places, str(path))) from error
+        raise ConfigError(explain(error, loaded.values, loaded.places, str(path), model)) from error

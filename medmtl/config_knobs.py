@@ -1,4 +1,4 @@
-"""The knobs of what is learned: windows, encoders, heads and arms, each with unit and range.
+"""The knobs of what is learned: windows, heads and arms, each with unit and range.
 
 Lengths of space are in mm and in the order depth, height, width (patient axes S, A, R),
 the order of tensor axes. Nothing here imports torch: a mistyped key is told in a blink.
@@ -126,37 +126,6 @@ class Patch(Knobs):
     augmentation: PatchAugmentation = Field(
         PatchAugmentation(), description="random changes while training"
     )
-
-
-class LeanResidual(Knobs):
-    """Our own encoder: space-to-depth stem, residual blocks, batch norm; made for AMX CPUs."""
-
-    kind: Literal["lean_residual"] = "lean_residual"
-    widths: list[Annotated[int, Field(ge=8, le=1024, multiple_of=8)]] = Field(
-        [32, 64, 96, 128],
-        min_length=2,
-        max_length=6,
-        description="channels a level; 32 or more keep a matrix unit busy",
-    )
-    dropout: Fraction = Field(0.0, description="share of feature channels dropped in training")
-
-
-class MonaiSegResNet(Knobs):
-    """MONAI's SegResNet encoder (Myronenko 2018), anisotropic strides as our own."""
-
-    kind: Literal["monai_segresnet"]
-    init_filters: int = Field(
-        16, ge=8, le=128, multiple_of=8, description="channels of the first level, then doubled"
-    )
-    blocks_down: list[Annotated[int, Field(ge=1, le=8)]] = Field(
-        [1, 2, 2, 4], min_length=2, max_length=6, description="residual blocks of each level"
-    )
-    norm: Literal["batch", "instance"] = Field(
-        "batch", description="normalise over the batch, or within each case"
-    )
-
-
-Encoder = Annotated[LeanResidual | MonaiSegResNet, Field(discriminator="kind")]
 
 
 class CrossEntropy(Knobs):

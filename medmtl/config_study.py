@@ -29,19 +29,12 @@ class Training(Knobs):
         "best", description="best: by the inner split's scores; last: after the whole schedule"
     )
     evaluate_every: int = Field(2, ge=1, description="epochs between looks at the inner split")
-
-
-class Start(Knobs):
-    """What the networks begin with, and whether they may have seen test patients before."""
-
-    weights: Path | None = Field(
-        None, description="a checkpoint whose encoder they begin with; default: random weights"
-    )
-    accept_seen: str = Field(
-        "",
-        max_length=300,
-        description="why weights that saw test patients are used all the same; the report's first "
-        "page shows it",
+    label_fraction: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="of each fold's training patients, whose labels may be looked at: for curves "
+        "of label efficiency; tests stay whole",
     )
 
 

@@ -48,6 +48,15 @@ class CellFolder:
         """Everything needed to go on training bit-identically; removed when finished."""
         return self.path / "checkpoint.pt"
 
+    def checkpoint_of(self, candidate: str, draw: int) -> Path:
+        """The same of one candidate on one inner split, where several are tried."""
+        return self.path / f"checkpoint-{candidate}-{draw}.pt"
+
+    def remove_checkpoints(self) -> None:
+        """When nothing is left to go on with."""
+        for path in self.path.glob("checkpoint*.pt"):
+            path.unlink()
+
     @property
     def model(self) -> Path:
         """The weights of the chosen epoch, with temperatures and thresholds."""
@@ -165,6 +174,63 @@ class RunFolder:
         return CellFolder(self.path / "cells" / cell_id)
 
 
+@dataclass(frozen=True)
+class PretrainingFolder:
+    """The files of one pretraining. `done` is written last."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything needed to go on bit-identically; removed when finished."""
+        return self.path / "checkpoint.pt"
+
+    def is_one(self) -> bool:
+        """Whether a pretraining was begun here; a cross-validation writes its folds sooner."""
+        begun = self.config.is_file() and self.provenance.is_file()
+        return begun and not (self.path / "folds.csv").is_file()
+
+    @property
+    def encoder(self) -> Path:
+        """The weights, and what they have seen: what `start.weights` names."""
+        return self.path / "encoder.pt"
+
+    @property
+    def steps(self) -> Path:
+        """A row a look: losses, what the monitor saw, probes."""
+        return self.path / "steps.csv"
+
+    @property
+    def unreadable(self) -> Path:
+        """The scans that were left out, and why."""
+        return self.path / "unreadable.csv"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions and commit."""
+        return self.path / "provenance.json"
+
+    @property
+    def progress(self) -> Path:
+        """One line of JSON, for whoever watches."""
+        return self.path / "progress.json"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that trains."""
+        return self.path / "lock"
+
+    @property
+    def done(self) -> Path:
+        """Written last."""
+        return self.path / "done.json"
+
+
 def require_begun(run: RunFolder) -> None:
     """Refuses a folder that is no run.
 
@@ -238,6 +304,23 @@ def read_folds(run: RunFolder) -> pd.DataFrame:
         raise RunError(f"{run.path.name} has no folds.csv; it was never started") from None
     except (OSError, ValueError, KeyError) as error:
         raise RunError(f"{run.path.name}/folds.csv is damaged; put it back") from error
+
+
+def read_contents(run: RunFolder) -> dict[str, str]:
+    """Reads the content hash of each scan of a run, by id.
+
+    Raises:
+        RunError: The table is missing or damaged.
+    """
+    try:
+        table = pd.read_csv(run.contents, dtype=str, keep_default_na=False)
+        return dict(zip(table["scan_id"], table["content_hash"], strict=True))
+    except FileNotFoundError:
+        raise RunError(
+            f"{run.path.name} has no contents.csv; begin with 'medmtl cross-validate --prepare'"
+        ) from None
+    except (OSError, ValueError, KeyError) as error:
+        raise RunError(f"{run.path.name}/contents.csv is damaged; put it back") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence, Set
-from functools import partial
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
@@ -16,9 +17,10 @@ from medmtl.build.data import (
     build_scan_dataset,
     build_windows,
 )
+from medmtl.build.first_weights import first_weights_file
 from medmtl.build.learning import build_losses, build_model, build_tasks, build_training
 from medmtl.build.splits import drawn_scans, lesions_of, split_patients
-from medmtl.build.start import begin_with, build_guard
+from medmtl.build.start import begin_with, build_adaptation, build_cell_guard
 from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
 from medmtl.config_knobs import Organs, Segmentation
@@ -29,6 +31,7 @@ from medmtl.data.patches import ScanDataset
 from medmtl.data.tasks import OrganTask, Task, lesion_tasks, organ_tasks
 from medmtl.errors import RunError
 from medmtl.experiment.cell import CellJob
+from medmtl.experiment.learner import Split
 from medmtl.experiment.plan import read_plan
 from medmtl.experiment.testing import Judgement
 from medmtl.inference.network import make_network
@@ -54,32 +57,37 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
     config = resolve_arm(whole, cell.arm)
     manifest = build_manifest(config).included()
     tasks = build_tasks(config, manifest.card)
-    # By the whole configuration: arms are paired, so they share the inner split too.
-    patients = split_patients(manifest, read_folds(run), cell, whole)
-    parts = {
-        name: _lesion_part(config, manifest, chosen, tasks, training=name == "train")
-        for name, chosen in patients.items()
-    }
-    scan_parts = {
-        name: _scan_parts(config, manifest, chosen, tasks) for name, chosen in patients.items()
-    }
+    folds = read_folds(run)
+
+    def parts_of(draw: int) -> _Parts:
+        share = config.training.label_fraction
+        # By the whole configuration: arms are paired, so they share the inner split too.
+        patients = split_patients(manifest, folds, cell, whole, label_fraction=share, draw=draw)
+        return _build_parts(config, manifest, patients, tasks)
+
+    own = parts_of(0)
     torch.manual_seed(cell.seed)
     losses, balance = build_losses(config, tasks)
     model = build_model(config, tasks)
-    if config.start.weights is not None:
-        begin_with(model, config.start.weights)
+    weights = first_weights_file(config, manifest, run, cell)
+    if weights is not None:
+        begin_with(model, weights)
     return CellJob(
         cell=cell,
         folder=run.cell(cell_id),
         loader=build_loader(config, manifest),
-        parts=parts,
-        scan_parts=scan_parts,
+        parts=own.lesions,
+        scan_parts=own.scans,
         tasks=tasks,
         model=model,
-        guard=build_guard(config),
+        guard=build_cell_guard(config, cell.arm, weights),
         losses=losses,
         balance=balance,
         settings=build_training(config, cell.seed),
+        adaptation=build_adaptation(config),
+        # The last one drawn is kept: each is tried by several candidates in turn.
+        split=lru_cache(maxsize=1)(lambda draw: (parts_of(draw) if draw else own).split()),
+        label_fraction=config.training.label_fraction,
         judgement=Judgement(
             average_views=config.inference.average_views,
             sensitivity=config.evaluation.sensitivity,
@@ -88,9 +96,40 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
             organ_segmenter=partial(_without_offsets, config, quick=False),
             quick_organ_segmenter=partial(_without_offsets, config, quick=True),
         ),
-        fingerprint=_fingerprint(
-            binding_part(dump_config(config, run.path)), config.start.weights, parts, scan_parts
-        ),
+        fingerprint=_fingerprint(binding_part(dump_config(config, run.path)), weights, own),
+    )
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Lesions of the patients of each part, and their scans by patch."""
+
+    lesions: Mapping[str, LesionDataset]
+    scans: Mapping[str, Mapping[str, ScanDataset]]
+
+    def split(self) -> Split:
+        return Split(
+            train=self.lesions["train"],
+            inner=self.lesions["inner"],
+            train_scans=self.scans["train"],
+            inner_scans=self.scans["inner"],
+        )
+
+
+def _build_parts(
+    config: Config,
+    manifest: Manifest,
+    patients: Mapping[str, Set[str]],
+    tasks: Sequence[Task],
+) -> _Parts:
+    return _Parts(
+        lesions={
+            name: _lesion_part(config, manifest, chosen, tasks, training=name == "train")
+            for name, chosen in patients.items()
+        },
+        scans={
+            name: _scan_parts(config, manifest, chosen, tasks) for name, chosen in patients.items()
+        },
     )
 
 
@@ -139,20 +178,19 @@ def _scan_parts(
 def _fingerprint(
     config_text: str,
     weights: Path | None,
-    parts: Mapping[str, LesionDataset],
-    scan_parts: Mapping[str, Mapping[str, ScanDataset]],
+    parts: _Parts,
 ) -> str:
     """Names all a training is made of: configuration, weights, lesions, images and masks."""
     digest = hashlib.sha256(config_text.encode())
     if weights is not None:
         digest.update(weights.read_bytes())
     cases: dict[str, CachedCase] = {}  # by the cache's key of all bytes
-    for name, data in parts.items():
+    for name, data in parts.lesions.items():
         for each in data.lesions:
             facts = [name, each.lesion_id, each.scan_id, each.position_mm, dict(each.labels)]
             digest.update(repr(facts).encode())
         cases |= {case.folder.name: case for case in data.cases.values()}
-    for name, by_patch in scan_parts.items():
+    for name, by_patch in parts.scans.items():
         for scans in by_patch.values():
             for scan in scans.scans:
                 drawn = [name, scan.scan_id, sorted(scans.manifest.drawn(scan))]

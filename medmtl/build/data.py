@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medmtl.config import Config
+from medmtl.config_encoder import Encoder, LeanResidual, MonaiSegResNet
 from medmtl.config_knobs import Augmentation, Patch, SizeMm, Window
 from medmtl.data.cache import CachedCase, CaseCache
 from medmtl.data.cases import CaseLoader
@@ -16,7 +17,7 @@ from medmtl.data.patches import PatchShape, ScanDataset
 from medmtl.data.placement import SpatialAugmentation
 from medmtl.data.tasks import Task, lesion_tasks, organ_tasks
 from medmtl.errors import ConfigError
-from medmtl.models.encoder import STEM
+from medmtl.models.encoder import STEM, level_strides
 
 
 def build_manifest(config: Config) -> Manifest:
@@ -52,21 +53,21 @@ def build_patches(config: Config) -> dict[str, PatchShape]:
     Raises:
         ConfigError: A patch is too small for the network, or not a whole number of voxels.
     """
-    return {name: _patch(name, patch) for name, patch in config.patches.items()}
+    return {name: _patch(config, name, patch) for name, patch in config.patches.items()}
 
 
 def _window(config: Config, name: str, window: Window) -> WindowShape:
     jitter = [config.augmentation.shift_mm + extra for extra in window.jitter_mm]
     return WindowShape(
-        size=_voxels(f"windows.{name}", window.size_mm, config.spacing_mm),
+        size=voxels_of(f"windows.{name}", window.size_mm, config.spacing_mm, config.encoder),
         augmentation=_spatial(config.augmentation, (jitter[0], jitter[1], jitter[2])),
     )
 
 
-def _patch(name: str, patch: Patch) -> PatchShape:
+def _patch(config: Config, name: str, patch: Patch) -> PatchShape:
     shift_mm = patch.augmentation.shift_mm
     return PatchShape(
-        size=_voxels(f"patches.{name}", patch.size_mm, patch.spacing_mm),
+        size=voxels_of(f"patches.{name}", patch.size_mm, patch.spacing_mm, config.encoder),
         spacing_mm=patch.spacing_mm,
         augmentation=_spatial(patch.augmentation, (shift_mm, shift_mm, shift_mm)),
         batch_size=patch.batch_size,
@@ -74,7 +75,14 @@ def _patch(name: str, patch: Patch) -> PatchShape:
     )
 
 
-def _voxels(where: str, size_mm: SizeMm, spacing_mm: SizeMm) -> tuple[int, int, int]:
+def voxels_of(
+    where: str, size_mm: SizeMm, spacing_mm: SizeMm, encoder: Encoder
+) -> tuple[int, int, int]:
+    """A size in voxels, which the encoder can take.
+
+    Raises:
+        ConfigError: It is too small for the network, or not a whole number of voxels.
+    """
     ratios = [mm / spacing for mm, spacing in zip(size_mm, spacing_mm, strict=True)]
     depth, height, width = (max(1, round(ratio)) for ratio in ratios)
     if any(abs(ratio - round(ratio)) > 0.01 for ratio in ratios):
@@ -82,13 +90,27 @@ def _voxels(where: str, size_mm: SizeMm, spacing_mm: SizeMm) -> tuple[int, int, 
             f"{where}.size_mm: {list(size_mm)} mm is {[round(r, 2) for r in ratios]} "
             f"voxels of spacing_mm {list(spacing_mm)}; choose whole numbers of voxels"
         )
+    _require_taken(where, (depth, height, width), encoder)
+    return depth, height, width
+
+
+def _require_taken(where: str, size: tuple[int, int, int], encoder: Encoder) -> None:
+    """Raises ConfigError where an encoder cannot take a size; most take all."""
+    depth, height, width = size
     smallest = STEM**2
-    if height % smallest or width % smallest:
+    if isinstance(encoder, LeanResidual) and (height % smallest or width % smallest):
         raise ConfigError(
             f"{where}.size_mm: {height} x {width} voxels in plane; the network needs "
             f"multiples of {smallest}"
         )
-    return depth, height, width
+    if isinstance(encoder, MonaiSegResNet) and encoder.norm == "instance":
+        coarsest = level_strides(len(encoder.blocks_down), (1, 1, 1))[-1]
+        if all(side <= stride for side, stride in zip(size, coarsest, strict=True)):
+            raise ConfigError(
+                f"{where}.size_mm: {depth} x {height} x {width} voxels come down to a single one, "
+                "which encoder.norm: instance would make zero; choose norm: group, or a window of "
+                f"more than {' x '.join(map(str, coarsest))}"
+            )
 
 
 def _spatial(knobs: Augmentation, shift_mm: tuple[float, float, float]) -> SpatialAugmentation:

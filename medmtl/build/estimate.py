@@ -28,6 +28,7 @@ from medmtl.experiment.cross_validation import CrossValidation
 from medmtl.experiment.display import duration
 from medmtl.experiment.plan import Cell
 from medmtl.models.multitask import MultiTaskModel, count_parameters
+from medmtl.training.adaptation import CANDIDATES
 
 STEPS = 3
 MEGABYTE = 10**6
@@ -35,6 +36,7 @@ CACHE_FOR_A_FILE_BYTE = 2.0  # measured on crops of 0.7 mm resampled to 0.6 mm, 
 ORGANS_S = 3.0  # a scan of 130^3 voxels on its own grid, seven organs scored on one core
 OUTLINES_A_SECOND = 4.0  # measured on one core with mirrored views; scoring included
 START_S = 12.0  # imports and opening the cache
+VIEWS = 8  # of a square window, see medmtl.inference.classify
 BASE_MEMORY_MB = 600  # torch, MONAI and pandas, imported
 
 
@@ -100,14 +102,18 @@ def describe_plan(config: Config, experiment: CrossValidation) -> str:
 def _counts(config: Config, experiment: CrossValidation, cell: Cell) -> dict[str, PartSize]:
     """Of the cell's training, inner and test patients, what its arm's heads look at."""
     manifest = experiment.manifest
-    tasks = build_tasks(resolve_arm(config, cell.arm), manifest.card)
+    arm = resolve_arm(config, cell.arm)
+    tasks = build_tasks(arm, manifest.card)
     scans = drawn_scans(manifest, organ_tasks(tasks))
+    parts = split_patients(
+        manifest, experiment.folds, cell, config, label_fraction=arm.training.label_fraction
+    )
     return {
         part: PartSize(
             lesions=len(lesions_of(manifest, patients)) if lesion_tasks(tasks) else 0,
             scans=sum(scan.patient_id in patients for scan in scans),
         )
-        for part, patients in split_patients(manifest, experiment.folds, cell, config).items()
+        for part, patients in parts.items()
     }
 
 
@@ -118,7 +124,7 @@ def _measure(config: Config, experiment: CrossValidation, train: PartSize) -> Ar
     before_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     step_s = _step_seconds(config, model, tasks)
     activations_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kb) / 1000
-    steps = _steps_an_epoch(config, tasks, train) * config.training.epochs
+    steps = _steps_an_epoch(config, tasks, train) * _epochs_in_all(config, tasks)
     outlines = any(isinstance(task, SegmentationTask) for task in tasks)
     folds = experiment.folds["fold"].nunique()
     tested = len(experiment.manifest.lesions) / folds if outlines else 0.0
@@ -129,6 +135,21 @@ def _measure(config: Config, experiment: CrossValidation, train: PartSize) -> Ar
         memory_mb=BASE_MEMORY_MB + _windows_mb(config, tasks, train.lesions) + activations_mb,
         disk_mb=parameters * 4 / MEGABYTE + tested * 0.01 + mapped * 0.1,
     )
+
+
+def _epochs_in_all(config: Config, tasks: Sequence[Task]) -> int:
+    """Of all trainings of a cell; features that heads are fitted on count as one epoch a view."""
+    fits = VIEWS if config.inference.average_views else 1
+    only_fitted = all(isinstance(task, ClassificationTask) for task in tasks)
+    of_mode = {
+        "full": config.training.epochs,
+        "layer_decay": config.training.epochs,
+        "frozen": fits + (0 if only_fitted else config.training.epochs),
+        "linear_then_full": fits + config.training.epochs,
+    }
+    if config.start.adaptation != "auto":
+        return of_mode[config.start.adaptation]
+    return config.start.auto_folds * sum(of_mode[mode] for mode in CANDIDATES)
 
 
 def _steps_an_epoch(config: Config, tasks: Sequence[Task], train: PartSize) -> int:

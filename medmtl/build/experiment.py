@@ -1,6 +1,6 @@
 """A whole cross-validation from its configuration, or from a run folder."""
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,14 +12,10 @@ from medmtl.build.data import (
     build_windows,
     run_path,
 )
+from medmtl.build.first_weights import pretraining_jobs
 from medmtl.build.learning import build_tasks
-from medmtl.build.splits import (
-    drawn_scans,
-    lesion_strata,
-    lesions_of,
-    split_patients,
-    stratum_label,
-)
+from medmtl.build.split_check import require_classes
+from medmtl.build.splits import drawn_scans, lesion_strata, stratum_label
 from medmtl.build.start import build_guard
 from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
@@ -30,12 +26,10 @@ from medmtl.data.manifest_check import require_positions, require_sound
 from medmtl.data.manifest_files import read_manifest
 from medmtl.data.tasks import (
     ClassificationTask,
-    OrganTask,
-    SegmentationTask,
     lesion_tasks,
     organ_tasks,
 )
-from medmtl.errors import ConfigError, RunError, TrainingError, some_of
+from medmtl.errors import ConfigError, RunError, some_of
 from medmtl.evaluation.subgroups import Subgroup
 from medmtl.experiment.baselines import (
     ColumnScores,
@@ -45,7 +39,7 @@ from medmtl.experiment.baselines import (
     VolumeScores,
 )
 from medmtl.experiment.cross_validation import CrossValidation, EvaluationSettings
-from medmtl.experiment.folds import assign_folds, read_folds, require_both_classes
+from medmtl.experiment.folds import assign_folds, read_folds
 from medmtl.experiment.plan import make_plan
 from medmtl.run_folder import RunFolder, require_begun
 from medmtl.run_folder import read_folds as read_run_folds
@@ -67,7 +61,7 @@ def build_cross_validation(config: Config) -> CrossValidation:
     _require_columns(config, manifest)
     build_guard(config)  # weights that cannot be read, or do not say what they saw, fail at once
     folds = build_folds(config, manifest)
-    _require_classes(config, manifest, folds)
+    require_classes(config, manifest, folds)
     return _assemble(config, manifest, RunFolder(run_path(config)), folds)
 
 
@@ -111,6 +105,7 @@ def _assemble(
         manifest=manifest,
         preparations=_preparations(arms, manifest),
         guard=lambda: build_guard(config),
+        pretrainings=lambda: pretraining_jobs(config, manifest, run, plan),
         baselines=lambda segmentation: _baselines(config, tasks, segmentation),
         evaluation=EvaluationSettings(
             bootstrap_samples=config.evaluation.bootstrap_samples,
@@ -168,61 +163,6 @@ def _preparations(arms: list[Config], manifest: Manifest) -> list[Preparation]:
         for task in organ_tasks(tasks):
             add(build_loader(arm, manifest, task.window), drawn_scans(manifest, [task]))
     return list(found.values())
-
-
-def _require_classes(config: Config, manifest: Manifest, folds: pd.DataFrame) -> None:
-    """Every class and structure must be there to learn, to choose epochs by, and to test."""
-    labels = {
-        head.label: manifest.card.labels[head.label].classes
-        for head in config.heads.values()
-        if head.kind == "classification"
-    }
-    rows = pd.DataFrame(
-        [
-            {
-                "lesion_id": lesion.lesion_id,
-                "patient_id": manifest.scan(lesion.scan_id).patient_id,
-                **{label: lesion.labels.get(label) for label in labels},
-            }
-            for lesion in manifest.lesions
-        ],
-        columns=["lesion_id", "patient_id", *labels],
-    )
-    inner = {}
-    for cell in make_plan(list(config.arms)[:1], 1, int(folds["fold"].nunique()), config.seed):
-        parts = split_patients(manifest, folds, cell, config)
-        inner[cell.repeat, cell.fold] = set(parts["inner"])
-        for part, patients in parts.items():
-            _require_structures(config, manifest, patients, cell.fold, part)
-    require_both_classes(rows, folds, labels=labels, inner=inner)
-
-
-def _require_structures(
-    config: Config, manifest: Manifest, patients: Set[str], fold: int, part: str
-) -> None:
-    where = f"fold {fold}, {part}"
-    more = "a larger folds.inner_fraction" if part == "inner" else "fewer folds"
-    mend = f"set {more}, another seed, or leave the head out"
-    for task in build_tasks(config, manifest.card):
-        if isinstance(task, SegmentationTask):
-            lesions = lesions_of(manifest, patients)
-            if not any(lesion.mask for lesion in lesions):
-                raise TrainingError(
-                    f"{where}: none of {len(lesions)} lesions has a mask; {mend} ({task.name})"
-                )
-        if isinstance(task, OrganTask):
-            drawn = {
-                name
-                for scan in drawn_scans(manifest, [task])
-                if scan.patient_id in patients
-                for name in manifest.drawn(scan)
-            }
-            absent = [name for name in task.structures if name not in drawn]
-            # What is drawn on nobody else is left out of looks and tests, but must be learned.
-            if absent and (part == "train" or len(absent) == len(task.structures)):
-                raise TrainingError(
-                    f"{where}: {', '.join(absent)} not drawn on any scan; {mend} ({task.name})"
-                )
 
 
 def _require_columns(config: Config, manifest: Manifest) -> None:

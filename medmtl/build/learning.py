@@ -1,19 +1,35 @@
 """Tasks, model, losses and training settings of one arm."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from medmtl.config import Config
+from medmtl.config_encoder import Encoder as EncoderKnobs
 from medmtl.config_knobs import Classification as ClassificationKnobs
-from medmtl.config_knobs import Focal, LeanResidual, Organs, Segmentation
+from medmtl.config_knobs import Focal, Organs, Segmentation
 from medmtl.data.manifest import DataCard
 from medmtl.data.tasks import ClassificationTask, OrganTask, SegmentationTask, Task
 from medmtl.errors import ConfigError
 from medmtl.losses.balance import FixedWeights
 from medmtl.losses.task import ClassificationLoss, OrganLoss, SegmentationLoss, TaskLoss
-from medmtl.models.encoder import LeanResidualEncoder, MonaiSegResNetEncoder
+from medmtl.models.encoder import Encoder, LeanResidualEncoder, MonaiSegResNetEncoder
 from medmtl.models.heads import ClassificationHead, SegmentationHead
+from medmtl.models.monai_densenet import MonaiDenseNetEncoder
+from medmtl.models.monai_efficientnet import MonaiEfficientNetEncoder
+from medmtl.models.monai_resnet import MonaiResNetEncoder
+from medmtl.models.monai_swin import MonaiSwinEncoder
+from medmtl.models.monai_vit import MonaiViTEncoder
 from medmtl.models.multitask import MultiTaskModel, in_matrix_unit_layout
 from medmtl.training.loop import TrainingSettings
+
+ENCODERS: Mapping[str, Callable[..., Encoder]] = {
+    "lean_residual": LeanResidualEncoder,
+    "monai_segresnet": MonaiSegResNetEncoder,
+    "monai_resnet": MonaiResNetEncoder,
+    "monai_densenet": MonaiDenseNetEncoder,
+    "monai_efficientnet": MonaiEfficientNetEncoder,
+    "monai_vit": MonaiViTEncoder,
+    "monai_swin_unetr": MonaiSwinEncoder,
+}
 
 
 def build_tasks(config: Config, card: DataCard) -> list[Task]:
@@ -82,16 +98,14 @@ def _classification_task(
     return ClassificationTask(name=name, label=head.label, classes=classes, window=head.window)
 
 
+def build_encoder(knobs: EncoderKnobs) -> Encoder:
+    """An untrained encoder. Seed torch before: the weights are drawn here."""
+    return ENCODERS[knobs.kind](**knobs.model_dump(exclude={"kind"}))
+
+
 def build_model(config: Config, tasks: Sequence[Task]) -> MultiTaskModel:
     """An untrained model. Seed torch before: the weights are drawn here."""
-    knobs = config.encoder
-    encoder: LeanResidualEncoder | MonaiSegResNetEncoder
-    if isinstance(knobs, LeanResidual):
-        encoder = LeanResidualEncoder(widths=knobs.widths, dropout=knobs.dropout)
-    else:
-        encoder = MonaiSegResNetEncoder(
-            init_filters=knobs.init_filters, blocks_down=knobs.blocks_down, norm=knobs.norm
-        )
+    encoder = build_encoder(config.encoder)
     heads: dict[str, ClassificationHead | SegmentationHead] = {}
     for task in tasks:
         head = config.heads[task.name]
@@ -132,4 +146,5 @@ def build_losses(
 
 def build_training(config: Config, seed: int) -> TrainingSettings:
     """How a cell's model learns."""
-    return TrainingSettings(**config.training.model_dump(), seed=seed)
+    knobs = config.training.model_dump(exclude={"label_fraction"})  # of the split, not the loop
+    return TrainingSettings(**knobs, seed=seed)

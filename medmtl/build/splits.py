@@ -8,26 +8,40 @@ from medmtl.build.learning import build_tasks
 from medmtl.config import Config
 from medmtl.data.manifest import Lesion, Manifest, Scan
 from medmtl.data.tasks import OrganTask, organ_tasks
-from medmtl.experiment.folds import inner_split
-from medmtl.experiment.plan import Cell
+from medmtl.experiment.folds import inner_split, label_subset
+from medmtl.experiment.plan import Cell, cell_seed
 
 DRAWN = "organs drawn,"
 
 
 def split_patients(
-    manifest: Manifest, folds: pd.DataFrame, cell: Cell, config: Config
+    manifest: Manifest,
+    folds: pd.DataFrame,
+    cell: Cell,
+    config: Config,
+    *,
+    label_fraction: float,
+    draw: int = 0,
 ) -> dict[str, frozenset[str]]:
-    """The training, inner and test patients of a cell."""
+    """The training, inner and test patients of a cell.
+
+    Args:
+        config: The whole one, of all arms: they are paired, so they share the inner split too.
+        label_fraction: The arm's. The other training patients are in no part.
+        draw: Which inner split of the same patients; 0 is the cell's own.
+    """
     own = folds[folds["repeat"] == cell.repeat]
     everybody = frozenset(own["patient_id"])
     test = frozenset(own.loc[own["fold"] == cell.fold, "patient_id"])
     strata = lesion_strata(manifest, config)
-    inner = inner_split(
-        strata[~strata["patient_id"].isin(test)],
-        fraction=config.folds.inner_fraction,
-        seed=cell.seed,
-    )
-    return {"train": everybody - test - inner, "inner": frozenset(inner), "test": test}
+    strata = strata[~strata["patient_id"].isin(test)]
+    labelled = everybody - test
+    if label_fraction < 1:
+        labelled &= label_subset(strata, fraction=label_fraction, seed=cell.seed)
+        strata = strata[strata["patient_id"].isin(labelled)]
+    seed = cell.seed if draw == 0 else cell_seed(cell.seed, cell.repeat, draw)
+    inner = inner_split(strata, fraction=config.folds.inner_fraction, seed=seed)
+    return {"train": labelled - inner, "inner": frozenset(inner), "test": test}
 
 
 def lesions_of(manifest: Manifest, patients: Set[str]) -> list[Lesion]:

@@ -13,9 +13,19 @@ from medmtl.errors import ConfigError, RunError, some_of
 from medmtl.experiment.guard import Guard
 from medmtl.models.multitask import MultiTaskModel
 from medmtl.models.norm import shared_name, source_name
+from medmtl.training.adaptation import Adaptation
 from medmtl.training.checkpoint import load_tensors
 
 ENCODER = "encoder."
+
+
+def build_adaptation(config: Config) -> Adaptation:
+    """How much of the networks of one arm may change."""
+    return Adaptation(
+        mode=config.start.adaptation,
+        layer_decay=config.start.layer_decay,
+        auto_folds=config.start.auto_folds,
+    )
 
 
 def build_guard(config: Config) -> Guard:
@@ -32,6 +42,21 @@ def build_guard(config: Config) -> Guard:
             for name, arm in arms.items()
             if arm.start.weights is not None
         },
+        accepted=config.start.accept_seen,
+        secret=find_secret(),
+    )
+
+
+def build_cell_guard(config: Config, arm: str, weights: Path | None) -> Guard:
+    """The same for one cell, whose first weights may have been pretrained for its fold.
+
+    Args:
+        config: Of the cell's arm.
+        arm: Its name.
+        weights: What it begins with, if that is not random.
+    """
+    return Guard(
+        exposures={} if weights is None else {arm: read_exposure(weights)},
         accepted=config.start.accept_seen,
         secret=find_secret(),
     )

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from medmtl.config import Config
-from medmtl.config_file import dump_public_config, load_config
-from medmtl.run_folder import RunFolder, require_begun
-from medmtl.tracking.follower import Tracker
+from medmtl.config_file import dump_public_config, load_config, load_pretraining
+from medmtl.config_pretraining import Pretraining
+from medmtl.run_folder import PretrainingFolder, RunFolder, require_begun
+from medmtl.tracking.follower import Reader, Tracker
+from medmtl.tracking.pretraining_records import PretrainingReader
 from medmtl.tracking.records import RunReader
 from medmtl.tracking.store import public_name, tracking_uri
 
@@ -24,23 +26,33 @@ def build_tracker(path: Path) -> Tracker:
     """
     require_begun(RunFolder(path))
     run = RunFolder(path.resolve())  # "." has no name
-    config = load_config(run.config)
-    return Tracker(
-        reader=RunReader(
-            run=run,
-            kinds={
-                name: "auc" if head.kind == "classification" else "dice"
-                for name, head in config.heads.items()
-            },
-            config_text=dump_public_config(config),
-        ),
-        uri=tracking_uri(run.path.parent),
-        experiment=config.tracking.experiment,
+    reader: Reader
+    if PretrainingFolder(run.path).is_one():
+        pretraining = load_pretraining(run.config)
+        reader, tracking = _pretraining_reader(pretraining, run), pretraining.tracking
+    else:
+        config = load_config(run.config)
+        reader, tracking = _run_reader(config, run), config.tracking
+    return Tracker(reader=reader, uri=tracking_uri(run.path.parent), experiment=tracking.experiment)
+
+
+def _pretraining_reader(config: Pretraining, run: RunFolder) -> PretrainingReader:
+    return PretrainingReader(run=run, config_text=dump_public_config(config))
+
+
+def _run_reader(config: Config, run: RunFolder) -> RunReader:
+    return RunReader(
+        run=run,
+        kinds={
+            name: "auc" if head.kind == "classification" else "dice"
+            for name, head in config.heads.items()
+        },
+        config_text=dump_public_config(config),
     )
 
 
 @contextmanager
-def tracked(config: Config, run: RunFolder) -> Iterator[None]:
+def tracked(config: Config | Pretraining, run: RunFolder) -> Iterator[None]:
     """Tracks whatever a run writes meanwhile, in a process of its own.
 
     Nothing that happens to that process or to the server touches the run.

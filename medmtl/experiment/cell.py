@@ -4,8 +4,8 @@ A cell writes only in its own folder, knows nothing of the other cells, and can 
 moment: run again, it goes on from its last epoch and ends with the same bits.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -20,8 +20,9 @@ from medmtl.data.patches import ScanDataset
 from medmtl.data.tasks import ClassificationTask, Task, organ_tasks
 from medmtl.evaluation.calibration import fit_temperature
 from medmtl.evaluation.operating_point import choose_threshold
+from medmtl.experiment.auto_choice import AutoChoice
 from medmtl.experiment.guard import Guard
-from medmtl.experiment.inner_scores import inner_scores
+from medmtl.experiment.learner import History, Learned, Learner, Split
 from medmtl.experiment.organ_offsets import choose_offsets
 from medmtl.experiment.plan import Cell
 from medmtl.experiment.progress import CellProgress, write_progress
@@ -33,8 +34,9 @@ from medmtl.losses.balance import FixedWeights
 from medmtl.losses.task import TaskLoss
 from medmtl.models.multitask import MultiTaskModel, count_parameters
 from medmtl.run_folder import CellFolder, write_json, write_table
+from medmtl.training.adaptation import Adaptation
 from medmtl.training.checkpoint import save_tensors
-from medmtl.training.loop import Trainer, TrainingSettings
+from medmtl.training.loop import TrainingSettings
 
 SAVE_EVERY_S = 5.0  # what a killed cell loses at most; saving takes a tenth of a second
 PART_NAMES = ("train", "inner", "test")
@@ -56,6 +58,9 @@ class CellJob:
         losses: By task.
         balance: Makes one loss of them.
         settings: Of the training.
+        adaptation: How much of the model may change.
+        split: Training and inner part by number; 0 is the cell's own, which `parts` holds.
+        label_fraction: Share of the fold's training patients that these parts were drawn from.
         judgement: Of the predictions.
         fingerprint: Of configuration and data.
     """
@@ -71,14 +76,18 @@ class CellJob:
     losses: Mapping[str, TaskLoss]
     balance: FixedWeights
     settings: TrainingSettings
+    adaptation: Adaptation
+    split: Callable[[int], Split]
+    label_fraction: float
     judgement: Judgement
     fingerprint: str
+    _chosen: str = field(default="", init=False)
 
     def run(self) -> None:
         """Trains, calibrates, tests, and writes the results; `done.json` last."""
         entries = self._entries()
         self._refuse_leaks(entries)
-        trainer = self._train()
+        learned = self._learn()
         # Made once: it takes seconds to convert a network and compile it for sizes of windows.
         segmenters = {
             task.name: self.judgement.organ_segmenter(self.model, task)
@@ -95,7 +104,7 @@ class CellJob:
                 "exposure": self._exposure(entries).to_dict(),
             },
         )
-        write_table(self.folder.epochs, pd.DataFrame(trainer.history))
+        write_table(self.folder.epochs, _epochs(learned.history))
         test = CellTest(
             cell=self.cell,
             folder=self.folder,
@@ -111,8 +120,8 @@ class CellJob:
         )
         write_table(self.folder.out_of_fold, test.classes(calibration))
         write_table(self.folder.segmentation, test.structures(calibration))
-        write_json(self.folder.done, self._facts(trainer, calibration))
-        self.folder.checkpoint.unlink(missing_ok=True)
+        write_json(self.folder.done, self._facts(learned, calibration))
+        self.folder.remove_checkpoints()
 
     def _refuse_leaks(self, entries: Sequence[AuditEntry]) -> None:
         require_no_leak(entries)
@@ -147,37 +156,43 @@ class CellJob:
             salt=self.fingerprint[:32],  # so that a rerun gives the same bytes
         )
 
-    def _train(self) -> Trainer:
-        def report(epoch: int) -> None:
-            # For whoever watches; written to the disk for good when the training has ended.
-            write_table(self.folder.epochs, pd.DataFrame(trainer.history), durable=False)
-            self._progress("training", epoch)
-
+    def _learn(self) -> Learned:
         self._progress("training", 0)
-        trainer = Trainer(
+        learner = Learner(
             model=self.model,
-            data=self.parts["train"],
-            scans=self.scan_parts["train"],
             tasks=self.tasks,
             losses=self.losses,
             balance=self.balance,
             settings=self.settings,
-            evaluate=lambda model: inner_scores(
-                model,
-                self.parts["inner"],
-                self.scan_parts["inner"],
-                self.tasks,
-                precision=self.settings.precision,
-                organ_segmenter=self.judgement.quick_organ_segmenter,
-            ),
-            checkpoint=self.folder.checkpoint,
+            layer_decay=self.adaptation.layer_decay,
+            judgement=self.judgement,
             fingerprint=self.fingerprint,
             save_every_s=SAVE_EVERY_S,
-            on_epoch=report,
         )
-        trainer.train()
-        self.model.eval()
-        return trainer
+        if self.adaptation.mode != "auto":
+            return learner.learn(
+                self.adaptation.mode,
+                self.split(0),
+                checkpoint=self.folder.checkpoint,
+                watch=lambda epoch, history: self._report("training", epoch, history),
+            )
+        choice = AutoChoice(
+            learner=learner,
+            split=self.split,
+            folds=self.adaptation.auto_folds,
+            folder=self.folder,
+            watch=self._report,
+        )
+        learned = choice.learn()
+        means = learned.tried.items()
+        self._chosen = ", ".join(f"{mode} {score:.3f}" for mode, score in means)
+        self._progress(f"adapted: {learned.mode}", self.settings.epochs)
+        return learned
+
+    def _report(self, stage: str, epoch: int, history: History) -> None:
+        # For whoever watches; written to the disk for good when the training has ended.
+        write_table(self.folder.epochs, _epochs(history), durable=False)
+        self._progress(stage, epoch)
 
     def _calibrate(self, segmenters: Mapping[str, OrganSegmenter]) -> dict[str, dict[str, Any]]:
         """Temperatures, thresholds of binary tasks, offsets of organs: from the inner split."""
@@ -205,13 +220,15 @@ class CellJob:
         return calibration
 
     def _facts(
-        self, trainer: Trainer, calibration: Mapping[str, Mapping[str, Any]]
+        self, learned: Learned, calibration: Mapping[str, Mapping[str, Any]]
     ) -> dict[str, Any]:
         return {
             "cell": self.cell.cell_id,
             "fingerprint": self.fingerprint,
-            "chosen_epoch": trainer.best_epoch,
-            "epochs": self.settings.epochs,
+            "chosen_epoch": learned.chosen_epoch,
+            "epochs": learned.epochs,
+            "adaptation": learned.facts(),
+            "label_fraction": self.label_fraction,
             "calibration": calibration,
             "parameters": count_parameters(self.model),
             "lesions": {name: len(self.parts[name]) for name in PART_NAMES},
@@ -252,5 +269,12 @@ class CellJob:
     def _progress(self, stage: str, epoch: int) -> None:
         write_progress(
             self.folder.progress,
-            CellProgress(stage=stage, epoch=epoch, epochs=self.settings.epochs),
+            CellProgress(
+                stage=stage, epoch=epoch, epochs=self.settings.epochs, message=self._chosen
+            ),
         )
+
+
+def _epochs(history: History) -> pd.DataFrame:
+    """A row an epoch; only a header where heads were fitted and nothing was trained."""
+    return pd.DataFrame(list(history)) if history else pd.DataFrame(columns=["epoch"])

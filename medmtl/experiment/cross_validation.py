@@ -51,6 +51,7 @@ class CrossValidation:
         manifest: Without the excluded cases.
         preparations: Which scans are opened on each working grid that the arms use.
         guard: Made when it is needed: what is refused before anything is trained.
+        pretrainings: What is to be pretrained before the cells: a job's id, a cell it is for.
         labels: The class names of each label that an arm learns.
         baselines: From the finished segmentations to scores by name.
         evaluation: How it is judged.
@@ -65,6 +66,7 @@ class CrossValidation:
     manifest: Manifest
     preparations: Sequence[Preparation]
     guard: Callable[[], Guard]
+    pretrainings: Callable[[], Mapping[str, str]]
     baselines: Callable[[pd.DataFrame], Mapping[str, tuple[ClassificationTask, Scores]]]
     evaluation: EvaluationSettings
     workers: int
@@ -73,17 +75,28 @@ class CrossValidation:
 
     def run_all(self) -> None:
         """Does everything that is not done yet; killed at any moment, the next call goes on."""
+        self.train_all()
+        self.evaluate()
+
+    def train_all(self) -> None:
+        """Trains and tests every cell that is not finished yet."""
         self.prepare()
+        if jobs := self.pretrainings():
+            self._run(
+                list(jobs), lambda job: [*self._cell_command(jobs[job]), "--pretraining", job]
+            )
+        self._run([cell.cell_id for cell in self.plan], self._cell_command)
+
+    def _run(self, ids: Sequence[str], command: Callable[[str], list[str]]) -> None:
         run_cells(
-            [cell.cell_id for cell in self.plan],
+            ids,
             run=self.run,
-            command=self._cell_command,
+            command=command,
             nursery=make_nursery(self.threads_per_worker),
             workers=self.workers,
             retries=self.retries,
             progress=make_display(),
         )
-        self.evaluate()
 
     def evaluate(self) -> dict[str, Any]:
         """Gathers the cells' predictions, adds the baselines, and computes every number.

@@ -6,7 +6,7 @@ a lesion is a row with an empty `lesion_id` and a missing stratum.
 """
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from medmtl.errors import ConfigError, LeakageError, MedmtlError, TrainingError,
 
 FOLD_COLUMNS = ["repeat", "patient_id", "fold"]
 NO_STRATUM = "(missing)"
+LABELS = 1  # spawn key: who keeps labels must not follow from who is drawn for the inner split
+FEWEST = 2  # labelled patients of a stratum: one to learn from, one for the inner split
 
 
 def assign_folds(lesions: pd.DataFrame, *, count: int, repeat: int, seed: int) -> pd.DataFrame:
@@ -101,6 +103,26 @@ def read_folds(path: Path, patients: Iterable[str]) -> pd.DataFrame:
     return table.sort_values(["repeat", "patient_id"], ignore_index=True)[FOLD_COLUMNS]
 
 
+def label_subset(lesions: pd.DataFrame, *, fraction: float, seed: int) -> set[str]:
+    """Chooses the training patients whose labels may be looked at.
+
+    Subsets are nested: with one seed, the patients of a smaller fraction are among those of every
+    larger one. A patient counts for the rarest stratum among its lesions; of every stratum
+    `FEWEST` patients are kept, where there are so many.
+
+    Args:
+        lesions: Of the training patients only; columns patient_id, stratum.
+        fraction: Of the patients of each stratum, above 0; 1 keeps everybody.
+        seed: Of the cell.
+    """
+    generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(LABELS,)))
+    kept: set[str] = set()
+    for _, group in _by_rarest_stratum(lesions).groupby("stratum", sort=True):
+        shuffled = generator.permutation(group["patient_id"].to_numpy(dtype=object))
+        kept.update(shuffled[: max(FEWEST, int(fraction * len(group) + 0.5))])
+    return kept
+
+
 def inner_split(lesions: pd.DataFrame, *, fraction: float, seed: int) -> set[str]:
     """Chooses the inner-validation patients among the training patients.
 
@@ -115,10 +137,7 @@ def inner_split(lesions: pd.DataFrame, *, fraction: float, seed: int) -> set[str
     Raises:
         TrainingError: No stratum has two patients.
     """
-    rows = _by_stratum(lesions)
-    rows["lesions"] = rows["stratum"].map(rows["stratum"].value_counts())
-    rarest_first = rows.sort_values(["patient_id", "lesions", "stratum"])
-    patients = rarest_first.drop_duplicates("patient_id")
+    patients = _by_rarest_stratum(lesions)
     generator = np.random.default_rng(seed)
     chosen: set[str] = set()
     for _, group in patients.groupby("stratum", sort=True):
@@ -138,7 +157,9 @@ def require_both_classes(
     folds: pd.DataFrame,
     *,
     labels: Mapping[str, Sequence[str]],
-    inner: Mapping[tuple[int, int], set[str]] | None = None,
+    inner: Mapping[tuple[int, int], Set[str]] | None = None,
+    unlabelled: Mapping[tuple[int, int], Set[str]] | None = None,
+    label_fraction: float = 1.0,
 ) -> None:
     """Refuses folds in which a label lacks a class, for what is learnt or tested there is nothing.
 
@@ -148,6 +169,8 @@ def require_both_classes(
         folds: Columns repeat, patient_id, fold.
         labels: The names of each label's classes, in the order of their numbers.
         inner: The inner-validation patients of each (repeat, fold); None if there are none.
+        unlabelled: The patients of each (repeat, fold) whose labels are not looked at.
+        label_fraction: Share of the training patients whose labels are; for the message.
 
     Raises:
         TrainingError: Names each such fold and part with the counts, and how to mend it.
@@ -155,7 +178,7 @@ def require_both_classes(
     faults = []
     pairs = folds[["repeat", "fold"]].drop_duplicates().sort_values(["repeat", "fold"])
     for repeat, fold in pairs.to_numpy(dtype=int).tolist():
-        for part, patients in _parts(folds, repeat, fold, inner).items():
+        for part, patients in _parts(folds, repeat, fold, inner, unlabelled).items():
             rows = lesions[lesions["patient_id"].isin(patients)]
             for label, classes in labels.items():
                 counts = {name: int((rows[label] == n).sum()) for n, name in enumerate(classes)}
@@ -163,9 +186,13 @@ def require_both_classes(
                     shown = ", ".join(f"{count} {name}" for name, count in counts.items())
                     faults.append(f"{label}: repeat {repeat} fold {fold}, {part}: {shown}")
     if faults:
+        few = label_fraction < 1
         raise TrainingError(
-            "a class has no lesion in:\n" + "\n".join(f"  {fault}" for fault in faults) + "\n"
-            f"set fewer folds.count (now {folds['fold'].nunique()}), folds.stratify_by this label, "
+            "a class has no lesion in"
+            + (f", with training.label_fraction {label_fraction:g}:\n" if few else ":\n")
+            + "\n".join(f"  {fault}" for fault in faults)
+            + ("\nset a larger training.label_fraction, " if few else "\nset ")
+            + f"fewer folds.count (now {folds['fold'].nunique()}), folds.stratify_by this label, "
             "a larger folds.inner_fraction, another seed, or leave the task out"
         )
 
@@ -174,14 +201,25 @@ def _parts(
     folds: pd.DataFrame,
     repeat: int,
     fold: int,
-    inner: Mapping[tuple[int, int], set[str]] | None,
-) -> dict[str, set[str]]:
+    inner: Mapping[tuple[int, int], Set[str]] | None,
+    unlabelled: Mapping[tuple[int, int], Set[str]] | None,
+) -> dict[str, Set[str]]:
     own = folds[folds["repeat"] == repeat]
     test = set(own.loc[own["fold"] == fold, "patient_id"])
     rest = set(own["patient_id"]) - test
+    if unlabelled is not None:
+        rest -= unlabelled[repeat, fold]
     if inner is None:
         return {"test": test, "train": rest}
     return {"test": test, "train": rest - inner[repeat, fold], "inner": inner[repeat, fold]}
+
+
+def _by_rarest_stratum(lesions: pd.DataFrame) -> pd.DataFrame:
+    """A row a patient: patient_id, and as stratum the rarest among its lesions."""
+    rows = _by_stratum(lesions)
+    rows["lesions"] = rows["stratum"].map(rows["stratum"].value_counts())
+    rarest_first = rows.sort_values(["patient_id", "lesions", "stratum"])
+    return rarest_first.drop_duplicates("patient_id")
 
 
 def _by_stratum(lesions: pd.DataFrame) -> pd.DataFrame:

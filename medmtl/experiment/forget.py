@@ -51,7 +51,7 @@ def forget_in_run(run: RunFolder, patient_id: str, names: Set[str]) -> Forgotten
         run.summary.unlink(missing_ok=True)
         shutil.rmtree(run.report.parent, ignore_errors=True)
         # A training that is not finished has seen the patient, or would go on as if it had.
-        for path in run.path.glob("cells/*/checkpoint.pt"):
+        for path in run.path.glob("cells/*/checkpoint*.pt"):
             path.unlink()
     return Forgotten(rows=rows, files=len(masks))
 

@@ -9,7 +9,7 @@ from medmtl.errors import RunError
 
 
 @contextmanager
-def cell_lock(path: Path) -> Iterator[None]:
+def cell_lock(path: Path, *, wait: bool = False) -> Iterator[None]:
     """Holds a cell's lock; the system releases it however the process ends.
 
     Files that a killed predecessor had not finished (`.*.part`) are removed: nobody but the
@@ -17,6 +17,7 @@ def cell_lock(path: Path) -> Iterator[None]:
 
     Args:
         path: The lock file, `cells/<id>/lock`. Its folder is made.
+        wait: For another process that holds it, rather than to refuse.
 
     Raises:
         RunError: Another process holds it.
@@ -24,7 +25,7 @@ def cell_lock(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RunError(
                 f"the cell {path.parent.name} is being run by another process; "

@@ -21,11 +21,7 @@ def describe_provenance(
     """Describes a run; nothing in it names a user, a host or a path."""
     contents = sorted(entry.content_hash for entry in entries)
     return {
-        "medmtl": medmtl.__version__,
-        "commit": git_commit(),
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "config_sha256": hashlib.sha256(config_text.encode()).hexdigest(),
+        **describe_software(config_text),
         "data": {
             "name": manifest.card.name,
             "licence": manifest.card.licence,
@@ -34,6 +30,17 @@ def describe_provenance(
             "content_sha256": hashlib.sha256("\n".join(contents).encode()).hexdigest(),
             "excluded": [exclusion.model_dump() for exclusion in manifest.card.exclusions],
         },
+    }
+
+
+def describe_software(config_text: str) -> dict[str, Any]:
+    """Versions, commit, and a digest of the configuration."""
+    return {
+        "medmtl": medmtl.__version__,
+        "commit": git_commit(),
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "config_sha256": hashlib.sha256(config_text.encode()).hexdigest(),
     }
 
 

@@ -1,11 +1,13 @@
-"""The shared encoder: ours, tuned to two cores with a matrix unit, and MONAI's.
+"""The shared encoder: ours, tuned to two cores with a matrix unit, and MONAI's SegResNet.
 
 An encoder turns an image into feature maps from fine to coarse. Both kinds halve the same axes at
 the same levels: in plane at every level, in depth only from `DEPTH_FROM` on, so that a slab a few
-millimetres thick keeps all its slices where its detail is seen.
+millimetres thick keeps all its slices where its detail is seen. MONAI's other networks, in files
+of their own, are as published: they halve all axes at every level.
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,8 +15,10 @@ from torch import Tensor, nn
 
 Stride = tuple[int, int, int]
 Features = list[Float[Tensor, "batch _ _ _ _"]]  # each map has a shape of its own
+Norm = Literal["batch", "group"]  # normalise over the batch, or groups of channels within a case
 DEPTH_FROM = 2
 STEM = 2  # in-plane reduction before the first level
+GROUP = 8  # channels
 
 
 class Encoder(nn.Module):
@@ -47,6 +51,18 @@ def level_strides(levels: int, first: Stride) -> list[Stride]:
     return strides
 
 
+def cubic_strides(levels: int, first: int) -> list[Stride]:
+    """Of levels that halve all three axes, each with how many voxels one of its own spans."""
+    return [(first * 2**level,) * 3 for level in range(levels)]
+
+
+def norm_layer(norm: Norm, channels: int) -> nn.BatchNorm3d | nn.GroupNorm:
+    """A norm over all three axes; only that over the batch needs batches of some size."""
+    return (
+        nn.BatchNorm3d(channels) if norm == "batch" else nn.GroupNorm(channels // GROUP, channels)
+    )
+
+
 class ResidualBlock(nn.Module):
     """Two 3x3x3 convolutions and a shortcut; the last norm starts at 0, so it begins as identity.
 
@@ -54,18 +70,18 @@ class ResidualBlock(nn.Module):
         He 2016; zero-initialised last norm: Goyal 2017.
     """
 
-    def __init__(self, *, inputs: int, outputs: int, step: Stride) -> None:
+    def __init__(self, *, inputs: int, outputs: int, step: Stride, norm: Norm = "batch") -> None:
         super().__init__()
         self.conv1 = nn.Conv3d(inputs, outputs, 3, stride=step, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm3d(outputs)
+        self.norm1 = norm_layer(norm, outputs)
         self.conv2 = nn.Conv3d(outputs, outputs, 3, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm3d(outputs)
+        self.norm2 = norm_layer(norm, outputs)
         nn.init.zeros_(self.norm2.weight)
         self.shortcut = (
             nn.Identity()
             if inputs == outputs and step == (1, 1, 1)
             else nn.Sequential(
-                nn.Conv3d(inputs, outputs, 1, stride=step, bias=False), nn.BatchNorm3d(outputs)
+                nn.Conv3d(inputs, outputs, 1, stride=step, bias=False), norm_layer(norm, outputs)
             )
         )
 
@@ -84,23 +100,24 @@ class LeanResidualEncoder(Encoder):
     convolution works on a quarter of the voxels with channels enough for the matrix unit.
 
     Args:
-        widths: Channels of each level.
+        widths: Channels of each level; multiples of 8.
         dropout: Share of channels of the coarsest map dropped while training.
+        norm: Of all layers.
     """
 
-    def __init__(self, *, widths: Sequence[int], dropout: float) -> None:
+    def __init__(self, *, widths: Sequence[int], dropout: float, norm: Norm = "batch") -> None:
         super().__init__()
         self.channels = list(widths)
         self.strides = level_strides(len(widths), (1, STEM, STEM))
         self.stem = nn.Sequential(
             nn.Conv3d(STEM * STEM, widths[0], 3, padding=1, bias=False),
-            nn.BatchNorm3d(widths[0]),
+            norm_layer(norm, widths[0]),
             nn.ReLU(),
         )
         steps = [(1, 1, 1), *level_steps(len(widths))]
         inputs = [widths[0], *widths[:-1]]
         self.levels = nn.ModuleList(
-            ResidualBlock(inputs=i, outputs=o, step=step)
+            ResidualBlock(inputs=i, outputs=o, step=step, norm=norm)
             for i, o, step in zip(inputs, widths, steps, strict=True)
         )
         self.dropout = nn.Dropout3d(dropout)
@@ -119,11 +136,22 @@ class LeanResidualEncoder(Encoder):
 class MonaiSegResNetEncoder(Encoder):
     """The encoder of MONAI's SegResNetDS, with our strides.
 
+    Args:
+        init_filters: Channels of the first level, then doubled.
+        blocks_down: Residual blocks of each level.
+        norm: Over the batch, within each channel, or within 8 groups of channels, as published.
+
     Source:
         Myronenko 2018; `monai.networks.nets.segresnet_ds.SegResEncoder`.
     """
 
-    def __init__(self, *, init_filters: int, blocks_down: Sequence[int], norm: str) -> None:
+    def __init__(
+        self,
+        *,
+        init_filters: int,
+        blocks_down: Sequence[int],
+        norm: Literal["batch", "instance", "group"],
+    ) -> None:
         from monai.networks.nets.segresnet_ds import SegResEncoder  # seconds to import
 
         super().__init__()
@@ -135,7 +163,7 @@ class MonaiSegResNetEncoder(Encoder):
             spatial_dims=3,
             init_filters=init_filters,
             in_channels=1,
-            norm=norm,
+            norm=("group", {"num_groups": 8}) if norm == "group" else norm,
             blocks_down=tuple(blocks_down),
             anisotropic_scales=[*steps, (1, 1, 1)],
         )

@@ -29,9 +29,13 @@ class ClassificationHead(nn.Module):
 
     def forward(self, features: Features) -> Float[Tensor, "batch outputs"]:
         """Computes the logits, in fp32."""
-        coarsest = features[-1]
-        pooled = torch.cat([coarsest.mean((2, 3, 4)), coarsest.amax((2, 3, 4))], dim=1)
-        return self.linear(self.dropout(pooled)).float()
+        return self.linear(self.dropout(pool_mean_and_maximum(features))).float()
+
+
+def pool_mean_and_maximum(features: Features) -> Float[Tensor, "batch twice_channels"]:
+    """The mean of the coarsest map, then its maximum."""
+    coarsest = features[-1]
+    return torch.cat([coarsest.mean((2, 3, 4)), coarsest.amax((2, 3, 4))], dim=1)
 
 
 class SegmentationHead(nn.Module):

@@ -51,7 +51,7 @@ class MultiTaskModel(nn.Module):
         """Computes the logits of some tasks.
 
         Args:
-            image: Scaled to -1 ... 1; height and width multiples of the encoder's stem.
+            image: Scaled to -1 ... 1; of a size that the encoder takes.
             tasks: Names of heads that look at the same kind of window.
 
         Returns:
@@ -61,7 +61,16 @@ class MultiTaskModel(nn.Module):
         (window,) = {self.windows[task] for task in tasks}
         use_norms_of(self.encoder, window)
         features = self.encoder(image)
-        return {task: self.heads[f"task_{task}"](features) for task in tasks}
+        logits = {task: self.heads[f"task_{task}"](features) for task in tasks}
+        return {task: _cut_to(image, each) for task, each in logits.items()}
+
+
+def _cut_to(image: Float[Tensor, "batch 1 d h w"], logits: Tensor) -> Tensor:
+    """Logits of voxels of the image only: strides that do not divide its size go beyond it."""
+    if logits.ndim < image.ndim:
+        return logits  # one a case
+    depth, height, width = image.shape[2:]
+    return logits[..., :depth, :height, :width]
 
 
 def count_parameters(module: nn.Module) -> int:

@@ -24,7 +24,7 @@ class Views:
     Attributes:
         plain: Placed at random, not disturbed.
         inside: Which of its voxels lie in the file.
-        first: The same voxels with disturbed intensities.
+        first: The same voxels with disturbed intensities; undisturbed without a `second`.
         second: Another look at the same places, placed and disturbed anew; None unless a method
             of the run `needs_pairs`.
         seeds: A random number a place, from 0 to 2^62.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,12 @@ from medmtl.reporting.numbers import DASH, number
 from medmtl.reporting.tables import Entry, Row, RowGroup, Table
 
 PARTS = ("train", "inner", "test")
+ADAPTATIONS = {
+    "frozen": "frozen features",
+    "linear_then_full": "fitted heads first, then all layers",
+    "layer_decay": "early layers slower",
+    "full": "all layers",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,8 +180,38 @@ def _size_entry(cells: Sequence[CellFacts], arm: str, part: str, counted: Sequen
 
     used = [f"{_range(over_folds(what))} {what}" for what in counted if max(over_folds(what)) > 0]
     return Entry(
-        text=" and ".join(used) or "nothing", details=[f"{_range(over_folds('patients'))} patients"]
+        text=" and ".join(used) or "nothing",
+        details=[
+            f"{_range(over_folds('patients'))} patients",
+            *(learned_how([c.done for c in cells if c.arm == arm]) if part == "train" else []),
+        ],
     )
+
+
+def learned_how(cells: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How an arm departs from learning all labels with all layers; empty where it does not.
+
+    Args:
+        cells: What the arm's cells wrote when they were finished.
+    """
+    said = []
+    fraction = max(done.get("label_fraction", 1.0) for done in cells)
+    if fraction < 1:
+        said.append(f"{100 * fraction:g} % of the labels")
+    adaptations = [done.get("adaptation", {"mode": "full"}) for done in cells]
+    modes = [each["mode"] for each in adaptations]
+    tried = any("tried" in each for each in adaptations)
+    if set(modes) == {"full"} and not tried:
+        return said
+    if len(set(modes)) == 1:
+        how = ADAPTATIONS[modes[0]]
+    else:
+        how = ", ".join(
+            f"{words} in {modes.count(mode)} of {len(modes)}"
+            for mode, words in ADAPTATIONS.items()
+            if mode in modes
+        )
+    return [*said, f"{how} (chosen by the inner split)" if tried else how]
 
 
 def _range(values: Sequence[int]) -> str:

@@ -66,6 +66,11 @@ def cell_table(evidence: Evidence, description: ExperimentDescription) -> Table:
 def _cell_entry(cells: list[CellFacts]) -> Entry:
     if not cells:
         return Entry(text=DASH, is_quiet=True)
-    texts = [f"{cell.done['chosen_epoch']} of {cell.done['epochs']}" for cell in cells]
+    texts = [
+        f"{cell.done['chosen_epoch']} of {cell.done['epochs']}"
+        if cell.done["epochs"]
+        else "fitted, without epochs"
+        for cell in cells
+    ]
     seeds = [f"seed {cell.seed}" for cell in cells]
     return Entry(text=", ".join(texts), details=seeds)

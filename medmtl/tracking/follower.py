@@ -8,15 +8,28 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from medmtl.errors import RunError, TrackingError
-from medmtl.run_folder import RunFolder, read_json, write_json
-from medmtl.tracking.records import RunReader
+from medmtl.run_folder import PretrainingFolder, RunFolder, read_json, write_json
+from medmtl.tracking.records import RunRecord
 from medmtl.tracking.store import open_store, public_name
 from medmtl.tracking.uploader import State, Uploader
 
 FIRST_S = 1.0
 POLL_S = 10.0
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """Reads what a run has written so far."""
+
+    @property
+    def run(self) -> RunFolder:
+        """Its folder."""
+
+    def read(self) -> RunRecord:
+        """Reads it; called again and again while it goes on."""
 
 
 @dataclass(kw_only=True)
@@ -29,7 +42,7 @@ class Tracker:
         experiment: Name of the MLflow experiment that the run is filed under.
     """
 
-    reader: RunReader
+    reader: Reader
     uri: str
     experiment: str
     _uploader: Uploader | None = field(default=None, init=False)
@@ -79,7 +92,7 @@ def follow(
     wait_s, silent = FIRST_S, False
     while not ended(wait_s):
         wait_s = POLL_S
-        if not run.plan.is_file():
+        if not _has_begun(run):
             continue
         try:
             tracker = tracker or build()
@@ -91,8 +104,12 @@ def follow(
             if not silent:
                 say(str(error))
             silent = True
-    if run.plan.is_file():
+    if _has_begun(run):
         (tracker or build()).upload("KILLED")
+
+
+def _has_begun(run: RunFolder) -> bool:
+    return run.plan.is_file() or PretrainingFolder(run.path).is_one()
 
 
 def wait_for_input(seconds: float) -> bool:

@@ -93,7 +93,7 @@ class RunReader:
                 *_fold_points(plan, self._finished),
                 *(_summary_points(read_json(self.run.summary)) if finished else ()),
             ],
-            parameters=dict(_flatten(yaml.safe_load(self.config_text))),
+            parameters=dict(flatten(yaml.safe_load(self.config_text))),
             finished=finished,
             cells=cells,
             files=_files(self.run, self.config_text, finished=finished),
@@ -197,10 +197,11 @@ def _files(run: RunFolder, config_text: str, *, finished: bool) -> dict[str, Pat
     return files
 
 
-def _flatten(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+def flatten(values: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """The values of nested groups of knobs as text, by dotted name; very long ones left out."""
     for key, value in values.items():
         name = f"{above}.{key}" if above else str(key)
         if isinstance(value, Mapping):
-            yield from _flatten(value, name)
+            yield from flatten(value, name)
         elif value is not None and len(str(value)) <= LONGEST_PARAMETER:
             yield name, str(value)

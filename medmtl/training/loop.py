@@ -13,16 +13,17 @@ from torch import Generator, Tensor, nn
 
 from medmtl.data.dataset import Batch, LesionDataset
 from medmtl.data.patches import ScanDataset
-from medmtl.data.tasks import ClassificationTask, Task, lesion_tasks
+from medmtl.data.tasks import Task
 from medmtl.errors import RunError, TrainingError
 from medmtl.losses.balance import FixedWeights
 from medmtl.losses.task import TaskLoss
 from medmtl.models.multitask import MultiTaskModel, Precision
 from medmtl.training.checkpoint import RandomState, load_tensors, save_tensors
+from medmtl.training.layer_rates import RateGroup
+from medmtl.training.steps import Sampling, Step, draw_steps, learning_rate
 
 SMOOTHED_LOOKS = 3  # an inner split is small: one lucky epoch must not win
 Scores = Mapping[str, float]
-Step = Mapping[str, Tensor]  # of each window or patch, which rows of its dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ class TrainingSettings:
     warmup_fraction: float
     gradient_clip: float
     precision: Precision
-    sampling: Literal["natural", "balanced"]
+    sampling: Sampling
     select_epoch: Literal["best", "last"]
     evaluate_every: int
     seed: int
@@ -60,6 +61,9 @@ class Trainer:
         save_every_s: Epochs that end sooner after the last save are not saved.
         fingerprint: Of configuration and data; a checkpoint of another one is refused.
         on_epoch: Told the epoch just finished (from 1).
+        rates: What learns, and how fast; none: everything at the same rate.
+        is_encoder_frozen: Whether its norms and dropout stay as for testing, running averages
+            included; that its weights stay is up to `rates`.
     """
 
     model: MultiTaskModel
@@ -74,6 +78,8 @@ class Trainer:
     fingerprint: str
     save_every_s: float = 0.0
     on_epoch: Callable[[int], None] = lambda epoch: None
+    rates: Sequence[RateGroup] = ()
+    is_encoder_frozen: bool = False
     history: list[dict[str, Any]] = field(default_factory=list, init=False)
     best_epoch: int = field(default=0, init=False)
     _best_state: dict[str, Tensor] = field(default_factory=dict, init=False)
@@ -88,8 +94,9 @@ class Trainer:
         settings = self.settings
         torch.manual_seed(settings.seed)
         generator = Generator().manual_seed(settings.seed)
+        groups = self.rates or [RateGroup(scale=1.0, parameters=list(self.model.parameters()))]
         optimizer = torch.optim.AdamW(
-            self.model.parameters(),
+            [{"params": group.parameters, "scale": group.scale} for group in groups],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
         )
@@ -104,16 +111,36 @@ class Trainer:
             self.on_epoch(epoch)
         self.model.load_state_dict(self._best_state)
 
+    def chosen_scores(self) -> dict[str, float]:
+        """Of each task the mean of the last looks up to the chosen epoch, as it was chosen by.
+
+        One look alone would flatter whoever takes the most looks.
+        """
+        looks = [
+            row for row in self.history if "inner_score" in row and row["epoch"] <= self.best_epoch
+        ][-SMOOTHED_LOOKS:]
+        return {
+            task.name: _mean([row[f"inner_{task.name}"] for row in looks]) for task in self.tasks
+        }
+
     def _train_epoch(
         self, epoch: int, optimizer: torch.optim.Optimizer, generator: Generator
     ) -> dict[str, float]:
         self.model.train()
+        if self.is_encoder_frozen:
+            self.model.encoder.eval()
         steps = self._draw_steps(generator)
         means = {task.name: _Mean() for task in self.tasks}
         for number, rows in enumerate(steps):
             step = (epoch - 1) * len(steps) + number
+            rate = learning_rate(
+                step,
+                self.settings.epochs * len(steps),
+                peak=self.settings.learning_rate,
+                warmup_fraction=self.settings.warmup_fraction,
+            )
             for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate(step, self.settings.epochs * len(steps))
+                group["lr"] = rate * group["scale"]
             losses = self._losses_of(rows, generator)
             self._step(epoch, self.balance.combine(losses), optimizer)
             for task, loss in losses.items():
@@ -159,38 +186,14 @@ class Trainer:
         return self.data.training_batch(rows, window, generator)
 
     def _draw_steps(self, generator: Generator) -> list[Step]:
-        """One epoch: every lesion once; without lesion tasks, as many patches as scans."""
-        steps: list[dict[str, Tensor]] = []
-        if lesion_tasks(self.tasks):
-            windows = {task.window for task in lesion_tasks(self.tasks)}
-            steps = [dict.fromkeys(windows, rows) for rows in self._draw_batches(generator)]
-        for patch, scans in self.scans.items():
-            size = scans.patch.batch_size
-            count = len(steps) or max(1, round(len(scans) / size))
-            rows = scans.draw_rows(count * size, generator)
-            steps = steps or [{} for _ in range(count)]
-            for step, chosen in zip(steps, rows.split(size), strict=True):
-                step[patch] = chosen
-        return list(steps)
-
-    def _draw_batches(self, generator: Generator) -> list[Tensor]:
-        count = len(self.data)
-        classifications = [task for task in self.tasks if isinstance(task, ClassificationTask)]
-        if self.settings.sampling == "balanced" and classifications:
-            weights = _balanced_weights(*self.data.targets(classifications[0]))
-            rows = torch.multinomial(weights, count, replacement=True, generator=generator)
-        else:
-            rows = torch.randperm(count, generator=generator)
-        # Batch norm of a single lesion is none: rather one batch less.
-        batches = max(1, min(round(count / self.settings.batch_size), count // 2))
-        return list(rows.tensor_split(batches))
-
-    def _learning_rate(self, step: int, steps: int) -> float:
-        """Rises to the knob's value by the end of the warm-up, then falls as a cosine to 0."""
-        peak, warmup = self.settings.learning_rate, round(self.settings.warmup_fraction * steps)
-        if step < warmup:
-            return peak * (step + 1) / warmup
-        return peak * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup))) / 2
+        return draw_steps(
+            self.data,
+            self.scans,
+            self.tasks,
+            batch_size=self.settings.batch_size,
+            sampling=self.settings.sampling,
+            generator=generator,
+        )
 
     def _look(self, epoch: int, losses: Mapping[str, float]) -> None:
         row: dict[str, Any] = {"epoch": epoch}
@@ -199,13 +202,7 @@ class Trainer:
         if epoch % self.settings.evaluate_every == 0 or last:
             self.model.eval()
             scores = self.evaluate(self.model)
-            unknown = [task for task, score in scores.items() if not math.isfinite(score)]
-            if unknown:
-                raise TrainingError(
-                    f"the inner split gives no score for {', '.join(unknown)}: its patients lack "
-                    "the label, or have one class only; set a larger folds.inner_fraction, fewer "
-                    "folds, or leave the head out"
-                )
+            require_scores(scores)
             row |= {f"inner_{task}": score for task, score in scores.items()}
             row["inner_score"] = sum(scores.values()) / len(scores)
         self.history.append(row)
@@ -220,10 +217,7 @@ class Trainer:
         if self._keeps_last():
             return False
         looks = [row["inner_score"] for row in self.history if "inner_score" in row]
-        smoothed = [
-            sum(looks[max(0, n - SMOOTHED_LOOKS) : n]) / len(looks[max(0, n - SMOOTHED_LOOKS) : n])
-            for n in range(1, len(looks) + 1)
-        ]
+        smoothed = [_mean(looks[max(0, n - SMOOTHED_LOOKS) : n]) for n in range(1, len(looks) + 1)]
         return smoothed[-1] >= max(smoothed)
 
     def _save(self, epoch: int, optimizer: torch.optim.Optimizer, generator: Generator) -> None:
@@ -265,6 +259,25 @@ class Trainer:
             ) from error
 
 
+def require_scores(scores: Scores) -> None:
+    """Refuses an inner split by which nothing can be chosen.
+
+    Raises:
+        TrainingError: A task has no score; names it, and how to mend it.
+    """
+    unknown = [task for task, score in scores.items() if not math.isfinite(score)]
+    if unknown:
+        raise TrainingError(
+            f"the inner split gives no score for {', '.join(unknown)}: its patients lack "
+            "the label, or have one class only; set a larger folds.inner_fraction, fewer "
+            "folds, or leave the head out"
+        )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
 @dataclass
 class _Mean:
     """The mean of the batches that held a label; NaN where none did."""
@@ -278,13 +291,3 @@ class _Mean:
     @property
     def value(self) -> float:
         return self.total / self.count if self.count else math.nan
-
-
-def _balanced_weights(classes: Tensor, observed: Tensor) -> Tensor:
-    """Each class equally often; lesions without the label as often as they are."""
-    weights = torch.ones(len(classes))
-    for number in classes[observed].unique():
-        of_class = observed & (classes == number)
-        groups = len(classes[observed].unique())
-        weights[of_class] = observed.sum() / groups / of_class.sum()
-    return weights

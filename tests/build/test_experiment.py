@@ -42,7 +42,9 @@ def test_parts_of_a_cell_share_no_patient_and_miss_no_lesion(small_run: SmallRun
     experiment = build_from_run(small_run.run)
     manifest = experiment.manifest
     for cell in experiment.plan:
-        patients = list(split_patients(manifest, experiment.folds, cell, config).values())
+        patients = list(
+            split_patients(manifest, experiment.folds, cell, config, label_fraction=1.0).values()
+        )
         parts = [lesions_of(manifest, each) for each in patients]
         assert sum(map(len, patients)) == len(set().union(*patients))
         lesions = [lesion.lesion_id for part in parts for lesion in part]

@@ -76,7 +76,7 @@ def test_no_patient_is_on_two_sides(home: Path, seed: int) -> None:
     folds = build_folds(config, manifest)
     tested = []
     for cell in make_plan(["together"], 1, 2, seed):
-        parts = split_patients(manifest, folds, cell, config)
+        parts = split_patients(manifest, folds, cell, config, label_fraction=1.0)
         assert sum(map(len, parts.values())) == len(set().union(*parts.values())) == 16
         for part in parts.values():
             scans = drawn_scans(manifest, organ_tasks(build_tasks(config, manifest.card)))
@@ -104,7 +104,7 @@ def test_arms_share_the_split_whatever_their_heads(config: Config) -> None:
     manifest = build_manifest(config).included()
     folds = build_folds(config, manifest)
     cells = [cell for cell in make_plan(list(config.arms), 1, 2, 0) if cell.fold == 1]
-    parts = [split_patients(manifest, folds, cell, config) for cell in cells]
+    parts = [split_patients(manifest, folds, cell, config, label_fraction=1.0) for cell in cells]
     assert parts[0] == parts[1] == parts[2]
 
 

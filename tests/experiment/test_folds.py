@@ -7,7 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medmtl.errors import ConfigError, LeakageError, TrainingError
-from medmtl.experiment.folds import assign_folds, inner_split, read_folds, require_both_classes
+from medmtl.experiment.folds import (
+    assign_folds,
+    inner_split,
+    label_subset,
+    read_folds,
+    require_both_classes,
+)
 
 
 def cohort(patients: int, seed: int = 0, most_lesions: int = 4) -> pd.DataFrame:
@@ -151,6 +157,51 @@ def test_inner_split_of_patients_all_unlike_each_other_is_refused():
     lesions = pd.DataFrame({"patient_id": ["a", "b"], "lesion_id": ["1", "2"], "stratum": [0, 1]})
     with pytest.raises(TrainingError, match="no class has two"):
         inner_split(lesions, fraction=0.2, seed=0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    patients=st.integers(4, 80),
+    fractions=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)).map(sorted),
+    seed=st.integers(0, 2**31 - 1),
+)
+def test_label_subsets_are_nested_and_stratified(patients, fractions, seed):
+    lesions = cohort(patients, seed=seed % 1000, most_lesions=1)
+    less, more = (label_subset(lesions, fraction=each, seed=seed) for each in fractions)
+    assert less <= more <= set(lesions["patient_id"])
+    for _, group in lesions.groupby("stratum", dropna=False):
+        members = set(group["patient_id"])
+        wanted = max(min(2, len(members)), fractions[0] * len(members))
+        assert abs(len(less & members) - wanted) <= 1
+    assert label_subset(lesions, fraction=1.0, seed=seed) == set(lesions["patient_id"])
+
+
+def test_a_label_subset_does_not_depend_on_the_order_of_rows_but_on_the_seed():
+    lesions = cohort(60)
+    mixed = lesions.sample(frac=1, random_state=1)
+    kept = label_subset(lesions, fraction=0.3, seed=1)
+    assert kept == label_subset(mixed, fraction=0.3, seed=1)
+    assert kept != label_subset(lesions, fraction=0.3, seed=2)
+
+
+def test_a_class_that_a_share_of_the_labels_lacks_is_named_with_the_share():
+    lesions = pd.DataFrame(
+        {"lesion_id": list("abcdef"), "patient_id": list("abcdef"), "malignancy": [0, 1] * 3}
+    )
+    folds = pd.DataFrame({"repeat": 0, "patient_id": list("abcdef"), "fold": [0, 0, 1, 1, 1, 1]})
+    with pytest.raises(TrainingError) as caught:
+        require_both_classes(
+            lesions,
+            folds,
+            labels={"malignancy": ["benign", "malignant"]},
+            inner={(0, 0): {"c"}, (0, 1): set("ab")},
+            unlabelled={(0, 0): {"d", "f"}, (0, 1): set()},
+            label_fraction=0.5,
+        )
+    message = str(caught.value)
+    assert "training.label_fraction 0.5" in message
+    assert "fold 0, train: 1 benign, 0 malignant" in message
+    assert "set a larger training.label_fraction" in message
 
 
 def test_a_part_without_a_class_is_named_with_its_counts():

@@ -1,0 +1,202 @@
+"""The encoders that an experiment pretrains for itself: for each fold, without its test patients.
+
+A pool that holds scans of the experiment's own patients is pretrained once a fold, on what is not
+tested there; any other pool once for all folds. Either way an encoder is kept by what it was learnt
+from, so that cells, arms and runs share it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from medmtl.build.data import build_manifest
+from medmtl.build.pretraining import (
+    build_pretraining,
+    build_sources,
+    pretraining_fingerprint,
+)
+from medmtl.config import Config
+from medmtl.config_file import load_config, resolve_arm
+from medmtl.config_pretraining import Pretraining
+from medmtl.data.manifest import Manifest, Scan
+from medmtl.errors import RunError
+from medmtl.experiment.plan import Cell, read_plan
+from medmtl.experiment.pretraining import PretrainingJob
+from medmtl.experiment.progress import CellProgress, write_progress
+from medmtl.run_folder import (
+    PretrainingFolder,
+    RunFolder,
+    read_contents,
+    read_folds,
+    write_json,
+)
+from medmtl.training.pretrain import Row
+from medmtl.training.ranks import Ranks
+
+FOLDER, JOB, DIGITS = "pretrained", "pretraining-", 12
+Tell = Callable[[Sequence[Row], float], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstWeights:
+    """What a cell begins with.
+
+    Attributes:
+        config: Of the pretraining.
+        patients, series, contents: Of scans that it must not see.
+        output: Folder of the runs.
+    """
+
+    config: Pretraining
+    patients: frozenset[str]
+    series: frozenset[str]
+    contents: frozenset[str]
+    output: Path
+
+    def folder(self) -> PretrainingFolder:
+        """Where the encoder is kept: named by all that it is learnt from, and how."""
+        sources = build_sources(self.config, self._may_be_seen)
+        key = pretraining_fingerprint(self.config, sources, self.contents)
+        return PretrainingFolder(self.output / FOLDER / f"{self.config.name}-{key[:DIGITS]}")
+
+    def job(self, tell: Tell = lambda rows, waiting: None) -> PretrainingJob:
+        """Puts the pretraining together; opens no scan."""
+        return build_pretraining(
+            self.config,
+            ranks=Ranks(),
+            keep=self._may_be_seen,
+            withheld=self.contents,
+            folder=self.folder(),
+            tell=tell,
+        )
+
+    def _may_be_seen(self, scan: Scan) -> bool:
+        return scan.patient_id not in self.patients and scan.series_id not in self.series
+
+
+def first_weights(
+    config: Config, manifest: Manifest, folds: pd.DataFrame, contents: Mapping[str, str], cell: Cell
+) -> FirstWeights | None:
+    """What a cell begins with; None where its arm pretrains nothing.
+
+    Args:
+        config: Of the cell's arm.
+        manifest: Of the experiment.
+        folds: Who is tested where.
+        contents: The content hash of each of the experiment's scans, by id.
+        cell: Which one.
+    """
+    pretraining = config.start.pretraining
+    if pretraining is None:
+        return None
+    own = folds[folds["repeat"] == cell.repeat]
+    tested = set(own.loc[own["fold"] == cell.fold, "patient_id"])
+    withheld = [scan for scan in manifest.scans if scan.patient_id in tested]
+    if not _holds_own(pretraining, manifest):
+        withheld = list(manifest.scans)  # a copy under another name is left out for all folds
+    return FirstWeights(
+        config=pretraining.model_copy(update={"cache": config.cache}),
+        patients=frozenset(scan.patient_id for scan in withheld),
+        series=frozenset(scan.series_id for scan in withheld if scan.series_id),
+        contents=frozenset(contents[s.scan_id] for s in withheld if s.scan_id in contents),
+        output=config.output,
+    )
+
+
+def _holds_own(pretraining: Pretraining, manifest: Manifest) -> bool:
+    """Whether a pool has scans of the experiment's patients, by their ids or their series."""
+    patients = {scan.patient_id for scan in manifest.scans}
+    series = {scan.series_id for scan in manifest.scans if scan.series_id}
+    return any(
+        scan.patient_id in patients or scan.series_id in series
+        for source in build_sources(pretraining)
+        for scan in source.scans
+    )
+
+
+def cell_weights(run: RunFolder, cell_id: str) -> FirstWeights | None:
+    """The same from a run's own files.
+
+    Raises:
+        RunError: There is no such cell.
+    """
+    plan = {cell.cell_id: cell for cell in read_plan(run.plan)}
+    if cell_id not in plan:
+        raise RunError(f"{run.path.name} has no cell {cell_id!r}; there are: {', '.join(plan)}")
+    cell = plan[cell_id]
+    config = resolve_arm(load_config(run.config), cell.arm)
+    if config.start.pretraining is None:
+        return None
+    manifest = build_manifest(config).included()
+    return first_weights(config, manifest, read_folds(run), read_contents(run), cell)
+
+
+def first_weights_file(
+    config: Config, manifest: Manifest, run: RunFolder, cell: Cell
+) -> Path | None:
+    """The checkpoint whose encoder a cell begins with; None where it begins at random.
+
+    Raises:
+        RunError: It is to be pretrained first.
+    """
+    if config.start.pretraining is None:
+        return config.start.weights
+    wanted = first_weights(config, manifest, read_folds(run), read_contents(run), cell)
+    assert wanted is not None
+    folder = wanted.folder()
+    if not folder.done.is_file():
+        raise RunError(
+            f"the encoder that {cell.cell_id} begins with is not pretrained yet, or its scans or "
+            f"settings have changed since; 'medmtl cell {run.path} {cell.cell_id}' makes it"
+        )
+    return folder.encoder
+
+
+def make_first_weights(run: RunFolder, cell_id: str, *, job_id: str | None = None) -> None:
+    """Pretrains what a cell begins with, unless that is done; waits where another process does.
+
+    Args:
+        run: The cell's.
+        cell_id: Which one.
+        job_id: Of an engine's job, whose folder is told how far it is.
+
+    Raises:
+        TrainingError: See `Pretrainer.train`.
+    """
+    wanted = cell_weights(run, cell_id)
+    if wanted is None:
+        return
+    own, steps = run.cell(job_id or cell_id), wanted.config.training.steps
+
+    def tell(rows: Sequence[Row], waiting: float) -> None:
+        progress = CellProgress(stage="pretraining", epoch=int(rows[-1]["step"]), epochs=steps)
+        write_progress(own.progress, progress)
+
+    folder = wanted.folder()
+    if not folder.done.is_file():
+        wanted.job(tell).run(wait=True)
+    if job_id is not None:
+        write_json(own.done, {"encoder": folder.path.name})
+
+
+def pretraining_jobs(
+    config: Config, manifest: Manifest, run: RunFolder, plan: Sequence[Cell]
+) -> dict[str, str]:
+    """What is to be pretrained before the cells of a plan: a job's id, and a cell it is for."""
+    folds = read_folds(run)
+    contents = read_contents(run)
+    jobs: dict[str, str] = {}
+    for arm in config.arms:
+        own = resolve_arm(config, arm)
+        for cell in plan:
+            if cell.arm != arm or run.cell(cell.cell_id).done.is_file():
+                continue
+            wanted = first_weights(own, manifest, folds, contents, cell)
+            if wanted is None:
+                break
+            folder = wanted.folder()
+            if not folder.done.is_file():
+                jobs.setdefault(f"{JOB}{folder.path.name}", cell.cell_id)
+    return jobs

@@ -1,0 +1,88 @@
+"""What looks at an encoder, now and then, while it learns without labels."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from medmtl.build.data import voxels_of
+from medmtl.config_pretraining import Pretraining, Probe
+from medmtl.data.cache import CaseCache
+from medmtl.data.cases import CaseLoader
+from medmtl.data.dataset import InputView, LesionDataset, WindowShape
+from medmtl.data.intensity import IntensityAugmentation, IntensityWindow
+from medmtl.data.manifest_check import require_positions
+from medmtl.data.manifest_files import read_manifest
+from medmtl.data.placement import SpatialAugmentation
+from medmtl.data.tasks import ClassificationTask
+from medmtl.errors import ConfigError
+from medmtl.evaluation.probe import probe_scores
+from medmtl.models.encoder import Encoder
+from medmtl.models.heads import pool_mean_and_maximum
+
+WINDOW, ROWS = "probe", 64
+UNMOVED = SpatialAugmentation(
+    rotation_degrees=0.0,
+    tilt_degrees=0.0,
+    scaling=0.0,
+    flips=(False, False, False),
+    shift_mm=(0.0, 0.0, 0.0),
+)
+
+
+def build_probe(config: Pretraining, probe: Probe) -> Callable[[Encoder], Mapping[str, float]]:
+    """Reads the labelled lesions, and gives what scores an encoder on them.
+
+    Raises:
+        ManifestError: The manifest cannot be read, or a lesion has no position.
+        ConfigError: It does not have the label, or that has not two classes.
+    """
+    manifest = read_manifest(probe.manifest).included()
+    require_positions(manifest)
+    labels = manifest.card.labels
+    if probe.label not in labels or len(labels[probe.label].classes) != 2:
+        known = [name for name, label in labels.items() if len(label.classes) == 2]
+        raise ConfigError(
+            f"probe.label: {probe.label!r} is not a label of two classes of {manifest.card.name}; "
+            f"allowed: {', '.join(known) or 'none'}"
+        )
+    lesions = [each for each in manifest.lesions if each.labels.get(probe.label) is not None]
+    classes = np.array([each.labels[probe.label] for each in lesions], dtype=np.int64)
+    patients = [manifest.scan(each.scan_id).patient_id for each in lesions]
+    cache = CaseCache(folder=config.cache.folder, max_gb=config.cache.max_gb)
+    loader = CaseLoader(manifest=manifest, cache=cache, spacing_mm=config.spacing_mm)
+    scans = dict.fromkeys(each.scan_id for each in lesions)
+    task = ClassificationTask(
+        name=WINDOW, label=probe.label, classes=tuple(labels[probe.label].classes), window=WINDOW
+    )
+    data = LesionDataset(
+        manifest=manifest,
+        lesions=lesions,
+        cases={scan_id: loader.open(manifest.scan(scan_id)) for scan_id in scans},
+        tasks=[task],
+        windows={
+            WINDOW: WindowShape(
+                size=voxels_of("views", config.views.size_mm, config.spacing_mm, config.encoder),
+                augmentation=UNMOVED,
+            )
+        },
+        view=InputView(
+            intensity=IntensityWindow(
+                low_hu=config.intensity.low_hu, high_hu=config.intensity.high_hu
+            ),
+            disturbance=IntensityAugmentation(noise_hu=0.0, offset_hu=0.0),
+            shown="image",
+        ),
+        spacing_mm=config.spacing_mm,
+        training=False,
+    )
+
+    @torch.no_grad()
+    def look(encoder: Encoder) -> Mapping[str, float]:
+        parts = [
+            pool_mean_and_maximum(encoder(data.batch(rows, WINDOW).image))
+            for rows in torch.arange(len(data)).split(ROWS)
+        ]
+        return probe_scores(torch.cat(parts).float().numpy(), classes, patients)
+
+    return look

@@ -1,0 +1,61 @@
+"""What an encoder's features tell without training it: neighbours, and a linear model."""
+
+import warnings
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from medmtl.errors import EvaluationError
+from medmtl.evaluation.metrics import roc_auc
+
+NEIGHBOURS = 15
+PARTS = 5
+
+
+def probe_scores(
+    features: Float[np.ndarray, "lesions channels"],
+    classes: Int[np.ndarray, " lesions"],
+    patients: list[str],
+) -> dict[str, float]:
+    """AUC of two simple readers of frozen features, each lesion scored by others' patients.
+
+    Args:
+        features: A row a lesion.
+        classes: 0 or 1.
+        patients: Whose each lesion is; none is in the data that its own lesions are scored by.
+
+    Raises:
+        EvaluationError: Fewer patients of a class than parts.
+
+    Returns:
+        `knn_auc`: of the classes of the nearest neighbours by cosine, weighted by closeness;
+        `linear_auc`: of logistic regression on standardised features.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    groups = np.asarray(patients)
+    fewest = min((len(set(groups[classes == each])) for each in (0, 1)), default=0)
+    if fewest < PARTS:
+        raise EvaluationError(
+            f"the probe has {fewest} patients of a class, and needs {PARTS}; take another manifest"
+        )
+    readers = {
+        "knn_auc": KNeighborsClassifier(
+            min(NEIGHBOURS, len(features) // 2), metric="cosine", weights="distance"
+        ),
+        "linear_auc": make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)),
+    }
+    split = StratifiedGroupKFold(PARTS, shuffle=True, random_state=0)
+    scores = {}
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The least populated class", UserWarning)
+        for name, reader in readers.items():
+            predicted = cross_val_predict(
+                reader, features, classes, groups=groups, cv=split, method="predict_proba"
+            )
+            scores[name] = roc_auc(classes, predicted[:, 1])
+    return scores

@@ -1,0 +1,114 @@
+"""One pretraining from its parts to its files: an encoder, and the list of what it has seen."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+import torch
+
+from medmtl.data.contamination.exposure import expose
+from medmtl.data.privacy.secret import Secret
+from medmtl.errors import RunError
+from medmtl.experiment.lock import cell_lock
+from medmtl.experiment.provenance import describe_software
+from medmtl.run_folder import PretrainingFolder, write_json, write_table, write_text
+from medmtl.training.checkpoint import save_tensors
+from medmtl.training.pretrain import Pretrainer, Row
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingJob:
+    """A pretraining, put together by `medmtl.build`.
+
+    Attributes:
+        folder: Where everything is written.
+        config_text: The resolved configuration.
+        binding: The part of such a text that the encoder depends on.
+        encoder_text: Of it, what the encoder is made of.
+        trainer: Not yet trained.
+        secret: Under which patients are listed as seen.
+        tell: Told the table so far and the share of time spent waiting, for whoever watches.
+    """
+
+    folder: PretrainingFolder
+    config_text: str
+    binding: Callable[[str], str]
+    encoder_text: str
+    trainer: Pretrainer
+    secret: Secret | None
+    tell: Callable[[Sequence[Row], float], None] = lambda rows, waiting: None
+
+    def run(self, *, wait: bool = False) -> None:
+        """Trains what is not trained yet, and writes the encoder; `done.json` last.
+
+        Args:
+            wait: For another process that trains it, rather than to refuse.
+
+        Raises:
+            RunError: The folder belongs to another configuration, or another process uses it.
+            TrainingError: See `Pretrainer.train`.
+        """
+        if self.trainer.ranks.rank == 0:
+            with cell_lock(self.folder.lock, wait=wait):
+                self._run()
+        else:
+            self.trainer.train()
+            self.trainer.seen()
+
+    def _run(self) -> None:
+        self._freeze()
+        if self.folder.done.is_file():
+            return
+        self.trainer.on_look = self._look
+        self.trainer.train()
+        seen = self.trainer.seen()
+        exposure = expose(seen, secret=self.secret, salt=self.trainer.fingerprint[:32])
+        save_tensors(
+            self.folder.encoder,
+            {
+                "state": {
+                    f"encoder.{name}": value
+                    for name, value in self.trainer.encoder.state_dict().items()
+                },
+                "exposure": exposure.to_dict(),
+                "made_of": self.encoder_text,
+                "fingerprint": self.trainer.fingerprint,
+            },
+        )
+        write_table(self.folder.steps, pd.DataFrame(self.trainer.history))
+        write_json(self.folder.done, self._facts(len(seen)))
+        self.folder.checkpoint.unlink(missing_ok=True)
+
+    def _freeze(self) -> None:
+        """Ties the folder to its configuration."""
+        if self.folder.config.is_file():
+            frozen = self.folder.config.read_text(encoding="utf-8")
+            if self.binding(frozen) != self.binding(self.config_text):
+                raise RunError(
+                    f"{self.folder.path.name} was begun with another configuration; give this one "
+                    "another name, or delete the folder"
+                )
+        else:
+            write_json(self.folder.provenance, describe_software(self.config_text))
+        write_text(self.folder.config, self.config_text)
+
+    def _look(self, rows: Sequence[Row], waiting: float) -> None:
+        write_table(self.folder.steps, pd.DataFrame(rows), durable=False)
+        if self.trainer.pool.unreadable:
+            told = sorted(self.trainer.pool.unreadable.items())
+            table = pd.DataFrame(told, columns=["scan", "reason"]).drop(columns="scan")
+            write_table(self.folder.unreadable, table, durable=False)
+        self.tell(rows, waiting)
+
+    def _facts(self, scans: int) -> Mapping[str, Any]:
+        last = self.trainer.history[-1]
+        return {
+            "fingerprint": self.trainer.fingerprint,
+            "steps": self.trainer.settings.steps,
+            "scans": scans,
+            "unreadable": len(self.trainer.pool.unreadable),
+            "copies_left_out": len(self.trainer.pool.copies),
+            "last": {name: value for name, value in last.items() if value == value},
+            "torch": torch.__version__,
+        }

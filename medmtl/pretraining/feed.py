@@ -1,0 +1,55 @@
+"""Views made ahead of their use, by a thread of their own, so that the training seldom waits."""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from medmtl.pretraining.method import Views
+from medmtl.pretraining.pool import Pool
+from medmtl.pretraining.views import ViewMaker
+
+AHEAD = 3  # batches
+
+
+class Feed:
+    """Batches of views, in order.
+
+    Args:
+        pool: Where places are drawn.
+        maker: Makes views of them.
+        pairs: Whether two disturbed views of each place are wanted.
+        batches: Which places each batch takes, by their numbers; may be endless.
+    """
+
+    def __init__(
+        self, *, pool: Pool, maker: ViewMaker, pairs: bool, batches: Iterator[Sequence[int]]
+    ) -> None:
+        self._pool = pool
+        self._maker = maker
+        self._pairs = pairs
+        self._batches = batches
+        self._thread = ThreadPoolExecutor(1)
+        self._coming: deque[Future[Views]] = deque()
+        self.waited_s = 0.0
+
+    def next(self) -> Views:
+        """The next batch; waits for it if it is not made yet.
+
+        Raises:
+            TrainingError: Too many scans cannot be read.
+        """
+        while len(self._coming) < AHEAD and (numbers := next(self._batches, None)) is not None:
+            self._coming.append(self._thread.submit(self._make, numbers))
+        begun_s = time.perf_counter()
+        views = self._coming.popleft().result()
+        self.waited_s += time.perf_counter() - begun_s
+        return views
+
+    def close(self) -> None:
+        """Makes no more."""
+        self._thread.shutdown(cancel_futures=True)
+        self._pool.close()
+
+    def _make(self, numbers: Sequence[int]) -> Views:
+        return self._maker.make([self._pool.place(number) for number in numbers], pairs=self._pairs)

@@ -1,0 +1,203 @@
+"""Unlabelled scans as a stream: opened a shelf ahead, a few at a time, however many there are.
+
+Nothing is looked at before it is needed. A scan that cannot be read is left out and told, for a
+training of days must not end at its nine-thousandth scan; where many cannot, it is refused.
+"""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medmtl.data.audit import AuditEntry
+from medmtl.data.cache import CachedCase
+from medmtl.data.cases import CaseLoader
+from medmtl.data.contamination.facts import audit_entry
+from medmtl.data.geometry import Box
+from medmtl.data.manifest import Scan
+from medmtl.data.windows import Size
+from medmtl.errors import ManifestError, ScanError, TrainingError, some_of
+from medmtl.pretraining.schedule import Schedule, Visit
+from medmtl.pretraining.views import Place
+
+Aim = Literal["anywhere", "body", "lung"]
+# HU, and the share of a window's voxels between them that is enough.
+AIMS: Mapping[str, tuple[int, int, float]] = {"body": (-500, 3000, 0.3), "lung": (-950, -600, 0.2)}
+TRIES = 6
+SHELF_SCANS = 32
+FEW_UNREADABLE, SHARE_UNREADABLE = 3, 0.05
+SIDE = "pretraining"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """The scans of one manifest.
+
+    Attributes:
+        loader: Opens them.
+        scans: Which.
+        aim: Where views lie: anywhere, or where there is enough body, or lung.
+        visits: To each scan, an epoch.
+    """
+
+    loader: CaseLoader
+    scans: Sequence[Scan]
+    aim: Aim
+    visits: int
+
+
+@dataclass(kw_only=True)
+class Pool:
+    """All scans to learn from.
+
+    Attributes:
+        sources: By manifest.
+        size: Of the views, in voxels.
+        seed: Of the training.
+        withheld: Content hashes of images that must not be seen, under whatever name.
+        seen: The scans that views were made of, by number; saved with the weights.
+        unreadable: Why scans were left out, by number.
+        copies: Scans left out because they show what is withheld, by number.
+    """
+
+    sources: Sequence[Source]
+    size: Size
+    seed: int
+    withheld: frozenset[str] = frozenset()
+    seen: dict[int, AuditEntry] = field(default_factory=dict, init=False)
+    unreadable: dict[int, str] = field(default_factory=dict, init=False)
+    copies: set[int] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._scans = [(source, scan) for source in self.sources for scan in source.scans]
+        self._schedule = Schedule(
+            visits=[source.visits for source, _ in self._scans], shelf=SHELF_SCANS, seed=self.seed
+        )
+        self._opener = ThreadPoolExecutor(1)
+        self._open: dict[int, Future[CachedCase]] = {}
+        self._shelf: tuple[int, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._scans)
+
+    @property
+    def epoch_length(self) -> int:
+        """How many places an epoch has."""
+        return self._schedule.epoch_length
+
+    def place(self, number: int) -> Place:
+        """The number-th place of the training, from 0; the same in any process.
+
+        Raises:
+            TrainingError: Too many scans cannot be read.
+        """
+        visit = self._schedule.visit(number)
+        self._reach(visit.shelf)
+        scan = self._readable(visit)
+        case = self._open[scan].result()
+        source, row = self._scans[scan]
+        if scan not in self.seen:
+            self.seen[scan] = audit_entry(row, case.content_hash, SIDE)
+        generator = np.random.default_rng(visit.seed)
+        return Place(case=case, centre=self._aimed(case, source.aim, generator), seed=visit.seed)
+
+    def close(self) -> None:
+        """Opens nothing more."""
+        self._opener.shutdown(cancel_futures=True)
+
+    def _reach(self, shelf: tuple[int, int]) -> None:
+        """Begins to open the scans of a shelf and the next, and lets go of the others."""
+        if shelf == self._shelf:
+            return
+        self._shelf = shelf
+        wanted = [
+            *self._schedule.scans_of(shelf),
+            *self._schedule.scans_of((shelf[0], shelf[1] + 1)),
+        ]
+        for scan in [scan for scan in self._open if scan not in wanted]:
+            self._open.pop(scan).cancel()
+        for scan in dict.fromkeys(wanted):
+            if scan not in self._open:
+                source, row = self._scans[scan]
+                self._open[scan] = self._opener.submit(source.loader.open, row)
+        self._opener.submit(self._trim, list(self._open.values()))
+
+    def _trim(self, needed: Sequence[Future[CachedCase]]) -> None:
+        """Keeps the cache within its bound while the pool is larger than it."""
+        folders = [
+            each.result().folder
+            for each in needed
+            if each.done() and not each.cancelled() and each.exception() is None
+        ]
+        self.sources[0].loader.cache.trim(keep=frozenset(folders))
+
+    def _readable(self, visit: Visit) -> int:
+        """The visit's scan; or where it must not or cannot be seen, the next of its shelf."""
+        shelf = self._schedule.scans_of(visit.shelf)
+        start = shelf.index(visit.scan)
+        for scan in [*shelf[start:], *shelf[:start]]:
+            try:
+                if self._open[scan].result().content_hash not in self.withheld:
+                    return scan
+                self.copies.add(scan)
+            except (ScanError, ManifestError) as error:
+                self.unreadable[scan] = str(error)
+                self._require_few_unreadable()
+        raise TrainingError(
+            f"none of {len(shelf)} scans that stand together in the pool can be used: "
+            f"{len(self.copies)} show what is tested, {len(self.unreadable)} cannot be read"
+        )
+
+    def _require_few_unreadable(self) -> None:
+        met = len(self.unreadable) + len(self.seen)
+        if len(self.unreadable) > max(FEW_UNREADABLE, SHARE_UNREADABLE * met):
+            raise self._too_many()
+
+    def _too_many(self) -> TrainingError:
+        return TrainingError(
+            f"{len(self.unreadable)} of the first {len(self.unreadable) + len(self.seen)} scans of "
+            f"the pool cannot be read: {some_of(self.unreadable.values(), 3)}; see "
+            "'medmtl manifest check', and exclude them in the card"
+        )
+
+    def _aimed(
+        self, case: CachedCase, aim: Aim, generator: np.random.Generator
+    ) -> tuple[float, float, float]:
+        """Draws places until one shows enough of what is aimed at; the best of a few."""
+        if aim == "anywhere":
+            return self._anywhere(case, generator)
+        low_hu, high_hu, enough = AIMS[aim]
+        best, best_share = None, -1.0
+        for _ in range(TRIES):
+            centre = self._anywhere(case, generator)
+            hu = case.read_image(self._box(case, centre))
+            share = float(((hu > low_hu) & (hu < high_hu)).mean())
+            if share > best_share:
+                best, best_share = centre, share
+            if share >= enough:
+                break
+        assert best is not None
+        return best
+
+    def _anywhere(
+        self, case: CachedCase, generator: np.random.Generator
+    ) -> tuple[float, float, float]:
+        """So that the view lies in the file, where the file is large enough."""
+        shape = np.array(case.shape, dtype=np.float64)
+        nearest = np.minimum(np.array(self.size) / 2, shape / 2) - 0.5
+        drawn = generator.random(3) * shape - 0.5
+        return _three(np.clip(drawn, nearest, shape - 1 - nearest))
+
+    def _box(self, case: CachedCase, centre: tuple[float, float, float]) -> Box:
+        sides = []
+        for middle, length, most in zip(centre, self.size, case.shape, strict=True):
+            start = min(max(round(middle - (length - 1) / 2), 0), most - 1)
+            sides.append(slice(start, min(start + length, most)))
+        return sides[0], sides[1], sides[2]
+
+
+def _three(numbers: NDArray[np.float64]) -> tuple[float, float, float]:
+    return float(numbers[0]), float(numbers[1]), float(numbers[2])

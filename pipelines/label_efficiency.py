@@ -1,0 +1,80 @@
+"""How many labels does pretraining save? Nodules of LIDC-IDRI, and organs of OpenKBP.
+
+    python pipelines/label_efficiency.py ../shared/data
+
+Every source of first weights (random, MoCo, Models Genesis, masked autoencoder; each pretrained
+for each fold without its test patients) is adapted with 10, 30 and 100 % of the labels, as frozen
+features and as a whole, on the folds of the main results, with three seeds; beside them a control
+that sees only where the file ends. Killed at any moment, the same command goes on; what is finished
+is kept in results/label-efficiency, and counts as finished wherever the command is given again.
+"""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+from medmtl.build.experiment import build_cross_validation
+from medmtl.build.tracking import tracked
+from medmtl.config import Config
+from medmtl.config_file import load_config
+from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
+from medmtl.data.adapters.openkbp import import_openkbp
+from medmtl.errors import MedmtlError
+from medmtl.experiment.keeping import keeping
+
+ROOT = Path(__file__).resolve().parent.parent
+KEPT = ROOT / "results" / "label-efficiency"
+SOURCES = ("scratch", "moco", "genesis", "masked")
+EPOCHS = {10: 180, 30: 100, 100: 60}  # by percent: with fewer labels an epoch has fewer steps
+SEEDS = (0, 1, 2)
+
+
+def main(data: Path) -> None:
+    """Imports, pretrains, cross-validates, seed by seed; then measures and publishes."""
+    first = experiment_config(SEEDS[0])
+    import_lidc_nodules(data / "lidc_nodules", first.manifest[0])
+    import_openkbp(data / "openkbp_head_neck", ROOT / "data_manifests" / "openkbp")
+    for seed in SEEDS:
+        config = experiment_config(seed)
+        experiment = build_cross_validation(config)
+        with keeping(experiment.run, KEPT / f"seed-{seed}"), tracked(config, experiment.run):
+            experiment.train_all()
+        print(f"run:      {experiment.run.path}", flush=True)
+
+
+def experiment_config(seed: int) -> Config:
+    """The configuration with all arms."""
+    changes = [f"name=label-efficiency-{seed}", f"seed={seed}", f"output={ROOT / 'runs'}"]
+    changes += [f"arms.{name}={yaml.safe_dump(arm)}" for name, arm in arms().items()]
+    return load_config(ROOT / "configs" / "label_efficiency.yaml", changes)
+
+
+def arms() -> dict[str, dict[str, object]]:
+    """By name: source, mode and percent of the labels."""
+    found: dict[str, dict[str, object]] = {}
+    for percent, epochs in EPOCHS.items():
+        labels = {"training.label_fraction": percent / 100, "training.epochs": epochs}
+        found[f"padding-full-{percent}"] = {
+            "heads": ["malignancy"],
+            "input": "padding_only",
+            "caution": "control: sees only where the file ends",
+            "set": labels,
+        }
+        for source in SOURCES:
+            pretraining = ROOT / "configs" / "pretraining" / f"lidc_{source}.yaml"
+            begin = {} if source == "scratch" else {"start.pretraining": str(pretraining)}
+            for mode in ("frozen", "full"):
+                found[f"{source}-{mode}-{percent}"] = {
+                    "heads": ["malignancy"],
+                    "set": {**labels, **begin, "start.adaptation": mode},
+                }
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / "shared/data"))
+    except MedmtlError as fault:
+        print(f"label_efficiency.py: {fault}", file=sys.stderr)
+        sys.exit(2)

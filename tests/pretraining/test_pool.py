@@ -1,0 +1,124 @@
+"""A pool gives places of scans without looking at more of them than it needs."""
+
+import numpy as np
+import pytest
+
+from medmtl.data.cache import CaseCache
+from medmtl.data.cases import CaseLoader
+from medmtl.errors import TrainingError
+from medmtl.pretraining import pool as pool_module
+from medmtl.pretraining.pool import Pool, Source
+from tests.synthetic import write_cohort
+
+SIZE = (4, 8, 8)
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    return write_cohort(tmp_path / "cohort", patients=9)
+
+
+def make_pool(manifest, tmp_path, *, aim="anywhere", visits=2, seed=0, scans=None):
+    loader = CaseLoader(
+        manifest=manifest,
+        cache=CaseCache(folder=tmp_path / "cache", max_gb=1.0),
+        spacing_mm=(1.5, 1.0, 1.0),
+    )
+    source = Source(loader=loader, scans=scans or manifest.scans, aim=aim, visits=visits)
+    return Pool(sources=[source], size=SIZE, seed=seed)
+
+
+def test_places_follow_from_the_seed_wherever_one_begins(manifest, tmp_path):
+    first, later = make_pool(manifest, tmp_path), make_pool(manifest, tmp_path)
+
+    everything = [first.place(number) for number in range(2 * first.epoch_length)]
+
+    number = first.epoch_length + 3
+    again = later.place(number)
+    assert again.centre == everything[number].centre
+    assert again.seed == everything[number].seed
+    assert again.case.folder == everything[number].case.folder
+
+
+def test_views_lie_in_the_file_where_it_is_large_enough(manifest, tmp_path):
+    pool = make_pool(manifest, tmp_path, visits=5)
+
+    for number in range(pool.epoch_length):
+        place = pool.place(number)
+        for middle, length, size in zip(place.centre, place.case.shape, SIZE, strict=True):
+            if length >= size:
+                assert size / 2 - 0.5 <= middle <= length - 0.5 - size / 2
+
+
+def test_scans_are_seen_when_they_are_visited_and_not_before(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool_module, "SHELF_SCANS", 2)
+    pool = make_pool(manifest, tmp_path)
+
+    pool.place(0)
+    assert len(pool.seen) == 1
+    for number in range(pool.epoch_length):
+        pool.place(number)
+    assert {entry.scan_id for entry in pool.seen.values()} == {s.scan_id for s in manifest.scans}
+    assert all(len(entry.content_hash) == 32 for entry in pool.seen.values())
+
+
+def test_no_more_than_two_shelves_are_ever_open(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool_module, "SHELF_SCANS", 2)
+    pool = make_pool(manifest, tmp_path)
+
+    for number in range(2 * pool.epoch_length):
+        pool.place(number)
+        assert len(pool._open) <= 4
+
+
+def test_aimed_views_show_what_they_aim_at(manifest, tmp_path):
+    # The synthetic lungs are air-like all over but for their nodules.
+    def shown(aim):
+        pool = make_pool(manifest, tmp_path, aim=aim, visits=8)
+        shares = []
+        for number in range(pool.epoch_length):
+            place = pool.place(number)
+            hu = place.case.read_image(pool._box(place.case, place.centre))
+            shares.append(float((hu > -500).mean()))
+        return np.mean(shares)
+
+    assert shown("body") > 1.3 * shown("anywhere")
+
+
+def test_an_unreadable_scan_is_left_out_and_told(manifest, tmp_path):
+    broken = manifest.scans[4]
+    manifest.resolve(broken.image).write_bytes(b"nothing")
+    pool, again = make_pool(manifest, tmp_path), make_pool(manifest, tmp_path)
+
+    places = [pool.place(number) for number in range(pool.epoch_length)]
+
+    assert len(pool.unreadable) == 1
+    assert broken.scan_id not in {entry.scan_id for entry in pool.seen.values()}
+    assert broken.image in next(iter(pool.unreadable.values()))
+    assert [again.place(n).centre for n in range(len(places))] == [p.centre for p in places]
+
+
+def test_many_unreadable_scans_are_refused(manifest, tmp_path):
+    for scan in manifest.scans[:6]:
+        manifest.resolve(scan.image).write_bytes(b"nothing")
+    pool = make_pool(manifest, tmp_path)
+
+    with pytest.raises(TrainingError, match="cannot be read.*manifest check"):
+        for number in range(pool.epoch_length):
+            pool.place(number)
+
+
+def test_a_pool_larger_than_the_cache_keeps_it_within_its_bound(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool_module, "SHELF_SCANS", 2)
+    loader = CaseLoader(
+        manifest=manifest,
+        cache=CaseCache(folder=tmp_path / "cache", max_gb=1e-5),
+        spacing_mm=(1.5, 1.0, 1.0),
+    )
+    source = Source(loader=loader, scans=manifest.scans, aim="anywhere", visits=2)
+    pool = Pool(sources=[source], size=SIZE, seed=0)
+
+    for number in range(3 * pool.epoch_length):
+        pool.place(number).case.read_image((slice(0, 1), slice(0, 1), slice(0, 1)))
+    pool.close()
+    assert len(list(loader.cache.cases())) <= 4

@@ -1,0 +1,191 @@
+"""Views show what lies at their place, whole batches or single, disturbed as scanners disturb."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from medmtl.data.cache import CachedCase
+from medmtl.pretraining.views import Place, ViewMaker
+
+STILL = ViewMaker(
+    size=(6, 16, 20),
+    spacing_mm=(2.0, 1.0, 0.5),
+    low_hu=-1000.0,
+    high_hu=400.0,
+    rotation_degrees=0.0,
+    scaling=0.0,
+    flips=(False, False, False),
+    shift_mm=(0.0, 0.0, 0.0),
+    window_hu=0.0,
+    noise_hu=0.0,
+    kernel=0.0,
+)
+LIVELY = replace(
+    STILL,
+    rotation_degrees=40.0,
+    scaling=0.3,
+    flips=(True, True, True),
+    shift_mm=(3.0, 3.0, 3.0),
+    window_hu=100.0,
+    noise_hu=30.0,
+    kernel=0.8,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FakeCase(CachedCase):
+    """Voxels in memory, read as those of a cached case are."""
+
+    voxels: np.ndarray
+
+    def read_image(self, block):
+        return np.ascontiguousarray(self.voxels[block])
+
+
+def fake_case(voxels):
+    return FakeCase(
+        folder=Path(),
+        shape=voxels.shape,
+        affine=np.eye(4),
+        content_hash="",
+        spacing_mm=(2.0, 1.0, 0.5),
+        voxels=voxels,
+    )
+
+
+@pytest.fixture
+def case():
+    noise = np.random.default_rng(0).normal(0, 1, (24, 60, 70))
+    return fake_case((ndimage.gaussian_filter(noise, 2) * 4000).astype(np.int16))
+
+
+def place(case, seed=0, centre=(12.0, 30.0, 35.0)):
+    return Place(case=case, centre=centre, seed=seed)
+
+
+def to_hu(image):
+    return (image + 1) * 700 - 1000
+
+
+def test_an_undisturbed_view_is_a_plain_slice_of_the_scan(case):
+    views = STILL.make([place(case, centre=(11.5, 29.5, 34.5))], pairs=False)
+
+    expected = np.clip(case.voxels[9:15, 22:38, 25:45], -1000, 400)
+    assert np.allclose(to_hu(views.plain[0, 0]).numpy(), expected, atol=0.01)
+    assert views.inside.all()
+    assert views.second is None
+
+
+def test_turned_and_scaled_views_agree_with_scipy(case):
+    maker = replace(STILL, rotation_degrees=40.0, scaling=0.3, flips=(True, True, True))
+    hu, _ = maker.cut(place(case), torch.Generator().manual_seed(5))
+    turn, deeper, shift = maker._draw(torch.Generator().manual_seed(5))
+
+    grid = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in maker.size), indexing="ij"))
+    matrix = np.eye(3)
+    matrix[0, 0], matrix[1:, 1:] = deeper, turn.numpy()
+    centre = np.array([12.0, 30.0, 35.0])
+    points = np.tensordot(matrix, grid, 1) + centre[:, None, None, None]
+    expected = ndimage.map_coordinates(case.voxels.astype(float), points, order=1)
+
+    assert torch.equal(shift, torch.zeros(3, dtype=torch.float64))
+    assert np.allclose(hu.numpy(), expected, atol=0.5)
+
+
+def test_turning_keeps_lengths_in_mm(case):
+    turn, _, _ = replace(STILL, rotation_degrees=90.0)._draw(torch.Generator().manual_seed(1))
+    spacing = torch.tensor([1.0, 0.5], dtype=torch.float64)
+
+    in_mm = spacing[:, None] * turn / spacing
+
+    assert torch.allclose(in_mm @ in_mm.T, torch.eye(2, dtype=torch.float64))
+
+
+def test_what_lies_beyond_the_file_is_air_and_marked(case):
+    views = STILL.make([place(case, centre=(1.0, 30.0, 35.0))], pairs=False)
+
+    # Rows 0 and 1 of the view lie at -1.5 and -0.5: the outer face of the first slice is -0.5.
+    assert not views.inside[0, 0, 0].any()
+    assert views.inside[0, 0, 1:].all()
+    assert (views.plain[0, 0, 0] == -1).all()
+
+
+def test_disturbing_leaves_what_lies_beyond_the_file(case):
+    centre = (0.0, 2.0, 2.0)
+    views = replace(LIVELY, window_hu=0.0).make([place(case, centre=centre)], pairs=True)
+
+    assert (~views.inside).any()
+    assert (views.first[~views.inside] == -1).all()
+
+
+@pytest.mark.parametrize("centre", [(-50.0, 30.0, 35.0), (12.0, 500.0, 35.0)])
+def test_a_view_wholly_beyond_the_file_shows_nothing(case, centre):
+    views = LIVELY.make([place(case, centre=centre)], pairs=True)
+
+    assert not views.inside.any()
+
+
+def test_a_place_gives_the_same_bits_in_any_batch(case):
+    places = [place(case, seed=seed) for seed in range(5)]
+    whole = LIVELY.make(places, pairs=True)
+
+    for row in (0, 3):
+        alone = LIVELY.make([places[row]], pairs=True)
+        for name in ("plain", "inside", "first", "second", "seeds"):
+            assert torch.equal(getattr(alone, name)[0], getattr(whole, name)[row])
+
+
+def test_the_two_views_of_a_place_differ_and_so_do_places(case):
+    views = LIVELY.make([place(case, seed=0), place(case, seed=1)], pairs=True)
+
+    assert not torch.allclose(views.first[0], views.second[0])
+    assert not torch.allclose(views.first[0], views.first[1])
+
+
+def test_sides_are_never_mirrored_unless_asked(case):
+    upright = replace(LIVELY, flips=(False, False, False))
+    for seed in range(20):
+        turn, deeper, _ = upright._draw(torch.Generator().manual_seed(seed))
+        assert torch.linalg.det(turn) > 0
+        assert deeper > 0
+    mirrored = [LIVELY._draw(torch.Generator().manual_seed(seed))[1] < 0 for seed in range(20)]
+    assert 0 < sum(mirrored) < 20
+
+
+def test_noise_has_at_most_the_asked_spread_and_no_bias():
+    flat = fake_case(np.full((20, 40, 40), -300, dtype=np.int16))
+    maker = replace(STILL, noise_hu=30.0)
+
+    spreads = []
+    for seed in range(30):
+        view = maker.make([place(flat, seed=seed, centre=(10.0, 20.0, 20.0))], pairs=True).first
+        hu = to_hu(view)
+        assert abs(hu.mean() + 300) < 4
+        spreads.append(float(hu.std()))
+    assert max(spreads) < 33
+    assert max(spreads) > 20
+    assert min(spreads) < 10
+
+
+def test_kernels_change_sharpness_both_ways_and_keep_the_mean(case):
+    maker = replace(STILL, kernel=1.0)
+    edges = []
+    for seed in range(20):
+        views = maker.make([place(case, seed=seed)], pairs=True)
+        plain, changed = to_hu(views.plain), to_hu(views.first)
+        assert abs(plain.mean() - changed.mean()) < 3
+        edges.append(float(changed.diff(dim=-1).abs().mean() / plain.diff(dim=-1).abs().mean()))
+    assert min(edges) < 0.97
+    assert max(edges) > 1.03
+
+
+def test_a_file_of_one_slice_and_few_voxels_can_be_looked_at():
+    tiny = fake_case(np.zeros((1, 2, 1), dtype=np.int16))
+    views = LIVELY.make([place(tiny, centre=(0.0, 0.5, 0.0))], pairs=True)
+
+    assert views.inside.any()
+    assert views.first.isfinite().all()

@@ -1,0 +1,149 @@
+"""An experiment that pretrains its own encoders: for each fold, never on those who are tested."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from medmtl.data.manifest_files import read_manifest
+from tests.small_experiment import CONFIG as EXPERIMENT
+from tests.small_experiment import run_command
+from tests.small_pretraining import write_pretraining
+
+ARMS = """\
+arms:
+  scratch: {heads: [malignancy]}
+  begun:
+    heads: [malignancy]
+    set: {start.pretraining: pretraining.yaml}
+  frozen:
+    heads: [malignancy]
+    set: {start.pretraining: pretraining.yaml, start.adaptation: frozen}
+"""
+
+
+def write_experiment(home, more=""):
+    write_pretraining(home)
+    begin, end = EXPERIMENT.index("arms:"), EXPERIMENT.index("training:")
+    text = EXPERIMENT[:begin] + ARMS + EXPERIMENT[end:]
+    text = text.replace(
+        "  outline-volume: {kind: predicted_volume, task: malignancy, arm: joint}\n", ""
+    )
+    (home / "config.yaml").write_text(text + more)
+    return home / "config.yaml"
+
+
+def exposures(run):
+    """By arm and fold, the keyed hashes that the cell's first weights have seen, and their salt."""
+    found = {}
+    for cell in pd.read_csv(run / "plan.csv").itertuples():
+        saved = torch.load(run / "cells" / cell.cell_id / "model.pt", weights_only=True)
+        found[cell.arm, cell.fold] = saved["exposure"]["before"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    home = tmp_path_factory.mktemp("folds")
+    config = write_experiment(home)
+    ended = run_command("cross-validate", config, cwd=home)
+    assert ended.returncode == 0, ended.stderr
+    return home
+
+
+def test_each_fold_has_an_encoder_of_its_own_that_arms_share(finished):
+    assert len(list((finished / "runs" / "pretrained").glob("*/encoder.pt"))) == 2
+    found = exposures(finished / "runs" / "small")
+    assert found["scratch", 0] == []
+    for fold in (0, 1):
+        assert found["begun", fold][0]["contents"] == found["frozen", fold][0]["contents"]
+    assert found["begun", 0][0]["contents"] != found["begun", 1][0]["contents"]
+
+
+def test_no_patient_who_is_tested_was_seen(finished):
+    run = finished / "runs" / "small"
+    folds = pd.read_csv(run / "folds.csv")
+    contents = pd.read_csv(run / "contents.csv").set_index("scan_id")["content_hash"]
+    manifest = read_manifest(finished / "cohort" / "manifest")
+    from medmtl.data.contamination.exposure import Exposure
+    from medmtl.data.contamination.facts import audit_entry
+
+    for (arm, fold), before in exposures(run).items():
+        if arm == "scratch":
+            continue
+        exposure = Exposure.from_dict(before[0])
+        tested = set(folds.loc[folds["fold"] == fold, "patient_id"])
+        for scan in manifest.scans:
+            seen = exposure.sightings(audit_entry(scan, contents[scan.scan_id], 0), None)
+            assert bool(seen) == (scan.patient_id not in tested)
+
+
+def test_a_second_run_finds_the_encoders_made(finished):
+    before = {
+        path: path.stat().st_mtime_ns
+        for path in (finished / "runs" / "pretrained").glob("*/encoder.pt")
+    }
+
+    ended = run_command(
+        "cross-validate", "config.yaml", "--set", "name=again", "--set", "seed=0", cwd=finished
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    after = {
+        path: path.stat().st_mtime_ns
+        for path in (finished / "runs" / "pretrained").glob("*/encoder.pt")
+    }
+    assert after == before
+
+
+def test_a_cell_alone_pretrains_what_it_needs(tmp_path):
+    config = write_experiment(tmp_path)
+    prepared = run_command("cross-validate", config, "--prepare", cwd=tmp_path)
+    assert prepared.returncode == 0, prepared.stderr
+
+    ended = run_command("cell", "runs/small", "begun_r0_f1", cwd=tmp_path)
+
+    assert ended.returncode == 0, ended.stderr
+    assert len(list((tmp_path / "runs" / "pretrained").glob("*/encoder.pt"))) == 1
+    done = json.loads(
+        (tmp_path / "runs" / "small" / "cells" / "begun_r0_f1" / "done.json").read_text()
+    )
+    assert done["cell"] == "begun_r0_f1"
+
+
+def test_an_outside_pool_is_pretrained_once_and_copies_of_own_scans_are_left_out(tmp_path):
+    config = write_experiment(tmp_path)
+    own = read_manifest(tmp_path / "cohort" / "manifest")
+    pool = tmp_path / "archive"
+    from tests.synthetic import write_cohort
+
+    archive = write_cohort(pool, patients=6, seed=9)
+    # The archive's first image is a copy of one of our own, under another name.
+    copied = own.resolve(own.scans[0].image).read_bytes()
+    archive.resolve(archive.scans[0].image).write_bytes(copied)
+    rename_patients(pool / "manifest")
+
+    ended = run_command(
+        "cross-validate", config, "--set",
+        "arms.begun.set={start.pretraining: pretraining.yaml, "
+        "start.pretraining.pool: [{manifest: archive/manifest, aim: anywhere}]}",
+        "--set", "arms.frozen.set={start.pretraining: null}",
+        cwd=tmp_path,
+    )  # fmt: skip
+
+    assert ended.returncode == 0, ended.stderr
+    made = list((tmp_path / "runs" / "pretrained").glob("*/done.json"))
+    assert len(made) == 1
+    facts = json.loads(made[0].read_text())
+    assert facts["copies_left_out"] == 1
+    assert facts["scans"] == len(archive.scans) - 1
+
+
+def rename_patients(manifest):
+    for name in ("scans.csv", "lesions.csv"):
+        table = pd.read_csv(manifest / name, dtype=str, keep_default_na=False)
+        for column in ("patient_id", "series_id"):
+            if column in table:
+                table[column] = "OTHER-" + table[column]
+        table.to_csv(manifest / name, index=False)
