@@ -18,7 +18,16 @@ from benchmarks.page import write_page
 from medmtl.experiment.provenance import git_commit
 from medmtl.run_folder import write_json
 
-NAMES = ("training", "quality", "machine_limit", "patches", "inference", "startup", "tracking")
+NAMES = (
+    "training",
+    "quality",
+    "machine_limit",
+    "patches",
+    "views",
+    "inference",
+    "startup",
+    "tracking",
+)
 RESULTS = ROOT / "results" / "benchmarks"
 
 

@@ -134,6 +134,30 @@ class MonaiSwinUNETR(Knobs):
     )
 
 
+class NnunetResEnc(Knobs):
+    """nnU-Net's residual encoder (Isensee 2024), which takes nnssl's weights; halves all axes."""
+
+    kind: Literal["nnunet_resenc"]
+    widths: list[Annotated[int, Field(ge=8, le=1024, multiple_of=8)]] = Field(
+        [32, 64, 128, 256, 320, 320],
+        min_length=2,
+        max_length=8,
+        description="channels of each stage; the default is ResEnc-L's",
+    )
+    blocks: list[Annotated[int, Field(ge=1, le=12)]] = Field(
+        [1, 3, 4, 6, 6, 6],
+        min_length=2,
+        max_length=8,
+        description="residual blocks of each stage, as many as there are widths",
+    )
+
+    @model_validator(mode="after")
+    def _as_many(self) -> "NnunetResEnc":
+        if len(self.widths) != len(self.blocks):
+            raise ValueError("widths and blocks must have as many entries, one a stage")
+        return self
+
+
 Encoder = Annotated[
     LeanResidual
     | MonaiSegResNet
@@ -141,6 +165,7 @@ Encoder = Annotated[
     | MonaiDenseNet
     | MonaiEfficientNet
     | MonaiViT
-    | MonaiSwinUNETR,
+    | MonaiSwinUNETR
+    | NnunetResEnc,
     Field(discriminator="kind"),
 ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medmtl.config import Config
-from medmtl.config_encoder import Encoder, LeanResidual, MonaiSegResNet
+from medmtl.config_encoder import Encoder, LeanResidual, MonaiSegResNet, NnunetResEnc
 from medmtl.config_knobs import Augmentation, Patch, SizeMm, Window
 from medmtl.data.cache import CachedCase, CaseCache
 from medmtl.data.cases import CaseLoader
@@ -17,7 +17,7 @@ from medmtl.data.patches import PatchShape, ScanDataset
 from medmtl.data.placement import SpatialAugmentation
 from medmtl.data.tasks import Task, lesion_tasks, organ_tasks
 from medmtl.errors import ConfigError
-from medmtl.models.encoder import STEM, level_strides
+from medmtl.models.encoder import STEM, cubic_strides, level_strides
 
 
 def build_manifest(config: Config) -> Manifest:
@@ -105,12 +105,18 @@ def _require_taken(where: str, size: tuple[int, int, int], encoder: Encoder) -> 
         )
     if isinstance(encoder, MonaiSegResNet) and encoder.norm == "instance":
         coarsest = level_strides(len(encoder.blocks_down), (1, 1, 1))[-1]
-        if all(side <= stride for side, stride in zip(size, coarsest, strict=True)):
-            raise ConfigError(
-                f"{where}.size_mm: {depth} x {height} x {width} voxels come down to a single one, "
-                "which encoder.norm: instance would make zero; choose norm: group, or a window of "
-                f"more than {' x '.join(map(str, coarsest))}"
-            )
+        way_out = "choose norm: group, or"
+    elif isinstance(encoder, NnunetResEnc):
+        coarsest = cubic_strides(len(encoder.widths), 1)[-1]
+        way_out = "choose fewer stages, another kind of encoder, or"
+    else:
+        return
+    if all(side <= stride for side, stride in zip(size, coarsest, strict=True)):
+        raise ConfigError(
+            f"{where}.size_mm: {depth} x {height} x {width} voxels come down to a single one, "
+            f"which the encoder's instance norm would make zero; {way_out} a window of more than "
+            f"{' x '.join(map(str, coarsest))}"
+        )
 
 
 def _spatial(knobs: Augmentation, shift_mm: tuple[float, float, float]) -> SpatialAugmentation:

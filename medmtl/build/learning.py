@@ -19,6 +19,7 @@ from medmtl.models.monai_resnet import MonaiResNetEncoder
 from medmtl.models.monai_swin import MonaiSwinEncoder
 from medmtl.models.monai_vit import MonaiViTEncoder
 from medmtl.models.multitask import MultiTaskModel, in_matrix_unit_layout
+from medmtl.models.nnunet_resenc import NnunetResEncEncoder
 from medmtl.training.loop import TrainingSettings
 
 ENCODERS: Mapping[str, Callable[..., Encoder]] = {
@@ -29,6 +30,7 @@ ENCODERS: Mapping[str, Callable[..., Encoder]] = {
     "monai_efficientnet": MonaiEfficientNetEncoder,
     "monai_vit": MonaiViTEncoder,
     "monai_swin_unetr": MonaiSwinEncoder,
+    "nnunet_resenc": NnunetResEncEncoder,
 }
 
 

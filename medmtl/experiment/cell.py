@@ -229,6 +229,7 @@ class CellJob:
             "epochs": learned.epochs,
             "adaptation": learned.facts(),
             "label_fraction": self.label_fraction,
+            "first_weights_images": self._images_seen_before(),
             "calibration": calibration,
             "parameters": count_parameters(self.model),
             "lesions": {name: len(self.parts[name]) for name in PART_NAMES},
@@ -236,6 +237,10 @@ class CellJob:
             "patients": {name: self._patients(name) for name in PART_NAMES},
             "torch": torch.__version__,
         }
+
+    def _images_seen_before(self) -> int:
+        before = self.guard.exposures.get(self.cell.arm)
+        return 0 if before is None else before.count
 
     def _scopes(self) -> dict[str, Scope]:
         """What each head was trained on."""

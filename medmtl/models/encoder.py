@@ -7,7 +7,7 @@ of their own, are as published: they halve all axes at every level.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -26,11 +26,13 @@ class Encoder(nn.Module):
 
     Attributes:
         channels: Of each feature map, fine to coarse.
-        strides: How many voxels of the input one voxel of each map spans.
+        strides: How many voxels of the input one voxel of each map spans; sizes are rounded up.
+        traceable: Whether a trace made at one size of window holds for all, as OpenVINO needs.
     """
 
     channels: list[int]
     strides: list[Stride]
+    traceable: ClassVar[bool] = True
 
     def forward(self, image: Float[Tensor, "batch 1 depth height width"]) -> Features:
         """Computes the feature maps, fine to coarse."""

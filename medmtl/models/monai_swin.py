@@ -23,6 +23,8 @@ class MonaiSwinEncoder(Encoder):
         Liu 2021; in 3D: Hatamizadeh 2022; its self-supervised weights: Tang 2022.
     """
 
+    traceable = False
+
     def __init__(self, *, feature_size: int) -> None:
         from monai.networks.nets.swin_unetr import SwinTransformer  # seconds to import
 

@@ -41,6 +41,8 @@ class MonaiViTEncoder(Encoder):
         Dosovitskiy 2021; maps of several sizes: Hatamizadeh 2022 (UNETR), Li 2022 (ViTDet).
     """
 
+    traceable = False
+
     def __init__(
         self,
         *,

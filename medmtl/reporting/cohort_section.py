@@ -111,6 +111,7 @@ def checks(evidence: Evidence) -> list[str]:
         f"{plural(contents['content_hash'].nunique(), 'hash', 'hashes')} of "
         f"{plural(len(contents), 'scan')}.",
         *_weights(evidence),
+        *_pretrained(evidence),
         *_near(evidence),
     ]
 
@@ -124,6 +125,21 @@ def _weights(evidence: Evidence) -> Iterator[str]:
         yield (
             f"No scan was seen before by the weights that the arm “{arm}” begins with: their list "
             f"of {plural(weights['images'], 'image')} was compared by {by}."
+        )
+
+
+def _pretrained(evidence: Evidence) -> Iterator[str]:
+    """Of arms that begin with encoders made for their folds, that those saw nobody tested."""
+    for arm in dict.fromkeys(cell.arm for cell in evidence.cells):
+        images = [cell.done["first_weights_images"] for cell in evidence.cells if cell.arm == arm]
+        if arm in evidence.audit["weights"] or not any(images):
+            continue
+        low, high = min(images), max(images)
+        count = f"{low} to {high} images" if low < high else plural(low, "image")
+        yield (
+            f"The arm “{arm}” begins with encoders that were learnt without labels from {count}; "
+            "before each fold was trained, no scan that it tests was among them, by content, and "
+            "by patient and series where the list names them."
         )
 
 

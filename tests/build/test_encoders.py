@@ -33,6 +33,7 @@ KINDS = {
     "monai_efficientnet": "{kind: monai_efficientnet}",
     "monai_vit": f"{{{VIT}, patch_size: [4, 8, 8], image_size: [8, 16, 16]}}",
     "monai_swin_unetr": "{kind: monai_swin_unetr, feature_size: 12}",
+    "nnunet_resenc": "{kind: nnunet_resenc, widths: [8, 16, 16], blocks: [1, 2, 1]}",
 }
 
 

@@ -103,7 +103,7 @@ def test_many_unreadable_scans_are_refused(manifest, tmp_path):
         manifest.resolve(scan.image).write_bytes(b"nothing")
     pool = make_pool(manifest, tmp_path)
 
-    with pytest.raises(TrainingError, match="cannot be read.*manifest check"):
+    with pytest.raises(TrainingError, match=r"cannot be read.*manifest check"):
         for number in range(pool.epoch_length):
             pool.place(number)
 
