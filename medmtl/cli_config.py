@@ -1,6 +1,7 @@
 """Commands about configurations: what a file may say, for editors and for readers."""
 
 import json
+from typing import Annotated
 
 import typer
 
@@ -8,7 +9,11 @@ configuration = typer.Typer(help="What a configuration may say.", no_args_is_hel
 
 
 @configuration.command("schema")
-def schema() -> None:
+def schema(
+    pretraining: Annotated[
+        bool, typer.Option("--pretraining", help="Of a file for 'medmtl pretrain'.")
+    ] = False,
+) -> None:
     """Print the JSON Schema of a configuration file, for editors.
 
     In Visual Studio Code, with the extension "YAML" of Red Hat: write it to a file,
@@ -19,9 +24,9 @@ def schema() -> None:
 
         # yaml-language-server: $schema=medmtl.schema.json
     """
-    from medmtl.config_schema import file_schema
+    from medmtl.config_schema import file_schema, pretraining_file_schema
 
-    print(json.dumps(file_schema(), indent=2))
+    print(json.dumps(pretraining_file_schema() if pretraining else file_schema(), indent=2))
 
 
 @configuration.command("reference")

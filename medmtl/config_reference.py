@@ -7,7 +7,14 @@ import json
 from collections.abc import Iterator, Mapping
 
 from medmtl.config_file import OF_ONE_ARM
-from medmtl.config_schema import BASE, BASE_KNOB, PLACE, Schema, knob_schema
+from medmtl.config_schema import (
+    BASE,
+    BASE_KNOB,
+    PLACE,
+    Schema,
+    knob_schema,
+    pretraining_schema,
+)
 
 UNITS = {"_mm": "mm", "_hu": "HU", "_degrees": "degrees", "_gb": "GB (10^9 bytes)"}
 AXES = "[depth, height, width]"
@@ -26,20 +33,31 @@ For help and checks while you type, in Visual Studio Code with its YAML extensio
 `medmtl config schema > medmtl.schema.json`, and as the first line of your file
 `# yaml-language-server: $schema=medmtl.schema.json`.
 """
+OF_PRETRAINING = """\
+# Every key of a pretraining
+
+Of a file for `medmtl pretrain`, which `start.pretraining` of an experiment may name too. `name`,
+`pool`, `views` and `methods` must be given.
+"""
 HEADER = ["| key | value | default | meaning |", "| --- | --- | --- | --- |"]
 
 
 def config_reference() -> str:
-    """Writes the reference: the experiment's own keys first, then a section a group."""
-    schema = knob_schema()
+    """Writes the reference: an experiment's keys, a section a group; then a pretraining's."""
+    lines = [INTRODUCTION, "## The experiment", "", *_groups("", knob_schema())]
+    lines += ["", OF_PRETRAINING, *_groups("pretraining: ", pretraining_schema())]
+    return "\n".join(lines) + "\n"
+
+
+def _groups(title: str, schema: Schema) -> Iterator[str]:
+    """A table of the keys that are no groups, then a section a group."""
     knobs: Mapping[str, Schema] = {BASE: BASE_KNOB, **schema["properties"]}
     own = [name for name, knob in knobs.items() if not _groups_of(knob)]
-    rows = [_row(name, knobs[name], name in schema["required"]) for name in own]
-    lines = [INTRODUCTION, "## The experiment", "", *HEADER, *rows]
+    yield from HEADER
+    yield from (_row(name, knobs[name], name in schema["required"]) for name in own)
     for name, knob in knobs.items():
         if name not in own:
-            lines += ["", f"## {name}", *_section(name, knob, schema["$defs"])]
-    return "\n".join(lines) + "\n"
+            yield from ("", f"## {title}{name}", *_section(name, knob, schema["$defs"]))
 
 
 def _section(path: str, knob: Schema, groups: Mapping[str, Schema]) -> Iterator[str]:
@@ -48,6 +66,8 @@ def _section(path: str, knob: Schema, groups: Mapping[str, Schema]) -> Iterator[
         yield from ("", _sentence(knob["description"]))
     if "additionalProperties" in knob:
         path = f"{path}.NAME"
+    if "items" in knob:
+        path = f"{path}.NUMBER"
     kinds = _groups_of(knob)
     for name in kinds:
         group = groups[name]
@@ -66,7 +86,7 @@ def _section(path: str, knob: Schema, groups: Mapping[str, Schema]) -> Iterator[
 
 def _groups_of(knob: Schema) -> list[str]:
     """The groups of knobs that may stand at a key, one a kind; none for a plain value."""
-    inner = knob.get("additionalProperties")
+    inner = knob.get("additionalProperties", knob.get("items"))
     parts = [knob, *knob.get("oneOf", []), *knob.get("anyOf", [])]
     found = [part["$ref"].removeprefix(PLACE) for part in parts if "$ref" in part]
     return found + (_groups_of(inner) if isinstance(inner, dict) else [])
@@ -75,6 +95,7 @@ def _groups_of(knob: Schema) -> list[str]:
 def _row(key: str, knob: Schema, required: bool) -> str:
     if _groups_of(knob):
         value = "named groups, see below" if "additionalProperties" in knob else "group, see below"
+        value = "list of groups, see below" if "items" in knob else value
     else:
         unit = next((f" {unit}" for end, unit in UNITS.items() if key.endswith(end)), "")
         value = _words(knob) + unit

@@ -14,6 +14,7 @@ from pydantic_core import CoreSchema
 from medmtl.config import Config
 from medmtl.config_file import OF_ONE_ARM
 from medmtl.config_knobs import NAME
+from medmtl.config_pretraining import Pretraining
 
 Schema = dict[str, Any]
 DIALECT = GenerateJsonSchema.schema_dialect  # draft 2020-12
@@ -34,6 +35,32 @@ class _WithoutTitles(GenerateJsonSchema):
         return False
 
 
+def pretraining_schema() -> Schema:
+    """The schema of a pretraining's complete configuration."""
+    schema = Pretraining.model_json_schema(schema_generator=_WithoutTitles)
+    schema["properties"]["name"]["pattern"] = f"^{NAME.pattern}$"
+    schema["properties"]["methods"]["propertyNames"] = {"pattern": f"^{NAME.pattern}$"}
+    _require_kinds(schema)
+    return schema
+
+
+def pretraining_file_schema() -> Schema:
+    """The schema of a pretraining's file, draft 2020-12."""
+    complete = pretraining_schema()
+    groups = complete.pop("$defs")
+    partial = _without_demands(complete)
+    for whole in (complete, partial):
+        whole["properties"][BASE] = BASE_KNOB
+    return {
+        "$schema": DIALECT,
+        "title": "A pretraining of medmtl",
+        "if": {"required": [BASE]},
+        "then": partial,
+        "else": complete,
+        "$defs": groups | _partial(groups),
+    }
+
+
 def knob_schema() -> Schema:
     """The schema of a complete configuration, as pydantic tells it.
 
@@ -48,11 +75,24 @@ def knob_schema() -> Schema:
     for knob in (*knobs.values(), *groups["Evaluation"]["properties"].values()):
         if isinstance(knob.get("additionalProperties"), dict):
             knob["propertyNames"] = {"pattern": f"^{NAME.pattern}$"}
+    # In a file it is named by its own file.
+    begun = groups["Start"]["properties"]["pretraining"]
+    begun["anyOf"] = [{"type": "string", "format": "path"}, {"type": "null"}]
+    _require_kinds(schema)
+    return schema
+
+
+def _require_kinds(schema: Schema) -> None:
+    """Where there are several kinds, one must be named."""
     for union in [part for part in _parts(schema) if "discriminator" in part]:
         for place in union["discriminator"]["mapping"].values():
-            kind = groups[place.removeprefix(PLACE)]
+            kind = schema["$defs"][place.removeprefix(PLACE)]
             kind["required"] = list(dict.fromkeys(["kind", *kind.get("required", [])]))
-    return schema
+
+
+def _partial(groups: Schema) -> Schema:
+    """The same groups, of which nothing must be given."""
+    return {f"{name}{PARTIAL}": _without_demands(group) for name, group in groups.items()}
 
 
 def file_schema() -> Schema:
@@ -60,7 +100,7 @@ def file_schema() -> Schema:
     complete = knob_schema()
     groups = complete.pop("$defs")
     partial = _without_demands(complete)
-    groups |= {f"{name}{PARTIAL}": _without_demands(group) for name, group in groups.items()}
+    groups |= _partial(groups)
     for whole in (complete, partial):
         whole["properties"][BASE] = BASE_KNOB
     groups["Departures"] = _departures(partial["properties"], groups)
@@ -119,6 +159,6 @@ def _departures(knobs: Schema, groups: Schema) -> Schema:
     return {
         "type": "object",
         "properties": allowed,
-        "patternProperties": {rf"^({'|'.join([*named, *kinds])})\..+": {}},
+        "patternProperties": {rf"^({'|'.join([*named, *kinds, 'start.pretraining'])})\..+": {}},
         "additionalProperties": False,
     }

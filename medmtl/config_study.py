@@ -121,7 +121,8 @@ class Inference(Knobs):
     )
     runtime: Literal["openvino", "torch"] = Field(
         "openvino",
-        description="what computes whole scans; OpenVINO is several times faster on CPUs",
+        description="what computes whole scans; OpenVINO is several times faster on CPUs; "
+        "transformers are computed by torch in any case",
     )
 
 

@@ -18,7 +18,13 @@ from medmtl.data.privacy.secret import Secret, find_secret
 from medmtl.data.reading import read_volume
 from medmtl.errors import LeakageError
 from medmtl.experiment.folds import read_folds
-from medmtl.experiment.guard import find_resembling, name_seen, seen_by, tell_resembling
+from medmtl.experiment.guard import (
+    find_resembling,
+    name_seen,
+    seen_by,
+    tell_resembling,
+    tell_unknown,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +81,10 @@ def audit(plan: AuditPlan) -> list[str]:
     if faults:
         raise LeakageError("\n".join([*faults, *warnings]))
     passed = [*_passed(entries, folds=bool(fold_of))]
-    if exposure is not None:
+    if exposure is not None and exposure.count:
         passed.append(_of_weights(exposure.count, exposure.unchecked(secret), secret))
+    if exposure is not None:
+        warnings += tell_unknown("the checkpoint", exposure.notes)
     return [*passed, *warnings]
 
 

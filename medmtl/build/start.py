@@ -66,7 +66,8 @@ def read_exposure(path: Path) -> Exposure:
     """What the weights of a checkpoint have seen.
 
     Raises:
-        ConfigError: It cannot be read, or does not say.
+        ConfigError: It cannot be read, or does not say: a list that is empty is believed only with
+            a note, as `medmtl encoder import` writes it.
     """
     seen = _load(path).get("exposure")
     if not isinstance(seen, Mapping):
@@ -75,7 +76,7 @@ def read_exposure(path: Path) -> Exposure:
             "whether test patients were among them; use a checkpoint that this version made"
         )
     exposure = Exposure.from_dict(seen)
-    if not exposure.count:
+    if not exposure.count and not exposure.notes:
         raise ConfigError(f"{path.name}: its list of scans that its weights have seen is empty")
     return exposure
 
@@ -118,5 +119,6 @@ def _load(path: Path) -> Mapping[str, object]:
     except RunError:
         raise ConfigError(
             f"{path.name}, named as weights, is missing, damaged or not one of ours; name the "
-            "model.pt of a cell"
+            "model.pt of a cell, an encoder.pt, or what 'medmtl encoder import' made of a "
+            "published file"
         ) from None

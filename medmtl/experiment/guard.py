@@ -73,8 +73,10 @@ class Guard:
             "alike_pairs": near.alike,
         }
 
-    def judge_weights(self, arm: str, entries: Sequence[AuditEntry]) -> dict[str, int]:
+    def judge_weights(self, arm: str, entries: Sequence[AuditEntry]) -> dict[str, Any]:
         """Counts the scans that the first weights of an arm have seen.
+
+        Of imported weights nobody here knows what they saw: that is no fault, but it is told.
 
         Args:
             arm: One of `exposures`.
@@ -101,6 +103,7 @@ class Guard:
             "images": exposure.count,
             "seen": len(seen),
             "unchecked_lists": exposure.unchecked(self.secret),
+            "unknown": exposure.notes,
         }
 
 
@@ -116,6 +119,15 @@ def name_seen(seen: Sequence[tuple[AuditEntry, str]]) -> list[str]:
     """Names the first scans of `seen_by`, a line each."""
     lines = (f"{by}: scan {each.scan_id} of patient {each.patient_id}" for each, by in seen)
     return first_of(lines, len(seen))
+
+
+def tell_unknown(whose: str, notes: Sequence[str]) -> list[str]:
+    """Says of imported weights that nobody here knows what they have seen; lines."""
+    return [
+        f"caution: what {whose} has seen is not known by us, so whether scans that are tested were "
+        f"among it was not checked; imported with the words: {note}"
+        for note in notes
+    ]
 
 
 def find_resembling(
@@ -174,5 +186,6 @@ def tell(found: Mapping[str, Any]) -> list[str]:
                 f"note: what the first weights of the arm {arm} have seen was checked by image "
                 "content alone; patients and series are listed under another secret, or none"
             )
+        lines += tell_unknown(f"the network that the arm {arm} begins with", weights["unknown"])
     near = [(*each["scans"], each["score"]) for each in found["near_duplicates"]]
     return lines + tell_resembling(near, found["alike_pairs"], "folds")

@@ -25,11 +25,12 @@ def make_network(
     Args:
         model: In evaluation mode. What is learned later does not reach an OpenVINO network.
         task: Name of the head.
-        runtime: OpenVINO's convolutions are several times faster on CPUs; converting a network
-            and compiling it for a size of window takes half a second each.
+        runtime: OpenVINO's convolutions are several times faster on CPUs, but it takes networks of
+            one shape only where they are transformers: those torch computes. Converting a
+            network and compiling it for a size of window takes half a second each.
         precision: Of the arithmetic.
     """
-    if runtime == "openvino":
+    if runtime == "openvino" and model.encoder.traceable:
         return _OpenVino(model, task, precision)
     return _Torch(model, task, precision)
 

@@ -82,7 +82,7 @@ class _Block(nn.Module):
         self.conv2 = _Convolution(inputs=outputs, outputs=outputs)
         past: list[nn.Module] = []
         if stride > 1:
-            past.append(nn.AvgPool3d(stride, stride, ceil_mode=True))
+            past.append(_Halving(stride))
         if inputs != outputs:
             past.append(_Convolution(inputs=inputs, outputs=outputs, edge=1, bias=False))
         self.skip = nn.Sequential(*past)
@@ -90,6 +90,15 @@ class _Block(nn.Module):
     def forward(self, features: Map) -> Float[Tensor, "batch outputs d2 h2 w2"]:
         hidden = self.conv2(F.leaky_relu(self.conv1(features), SLOPE))
         return F.leaky_relu(hidden + self.skip(features), SLOPE)
+
+
+class _Halving(nn.AvgPool3d):
+    """Averages neighbours; a last one that has none stays as it is."""
+
+    def forward(self, input: Map) -> Float[Tensor, "batch channels d2 h2 w2"]:
+        depth, height, width = input.shape[2:]
+        even = [0, width % 2, 0, height % 2, 0, depth % 2]
+        return super().forward(F.pad(input, even, mode="replicate"))
 
 
 class _Convolution(nn.Module):

@@ -17,7 +17,7 @@ from medmtl.reporting.cohort_section import (
 )
 from medmtl.reporting.collection_tables import collection_table, organ_table
 from medmtl.reporting.description import ExperimentDescription
-from medmtl.reporting.evidence import Evidence, contamination, read_evidence
+from medmtl.reporting.evidence import Evidence, contamination, read_evidence, unknown_weights
 from medmtl.reporting.figure_section import draw_figures
 from medmtl.reporting.fold_table import fold_table, size_table
 from medmtl.reporting.limitations import limitations
@@ -63,6 +63,13 @@ def _content(evidence: Evidence, description: ExperimentDescription) -> dict[str
             f"“{description.title_of(arm)}” is {contamination(evidence.audit, arm)}"
             for arm in description.arms
             if contamination(evidence.audit, arm)
+        ],
+        "unknown_weights": [
+            f"What the weights that “{description.title_of(arm)}” begins with have seen is not "
+            "known by us, so scans that are tested here may be among it; they were imported with "
+            f"the words: “{note}”."
+            for arm in description.arms
+            for note in unknown_weights(evidence.audit, arm)
         ],
         "abstract": abstract(evidence, description),
         "labels": label_cards(description),

@@ -119,8 +119,8 @@ def checks(evidence: Evidence) -> list[str]:
 def _weights(evidence: Evidence) -> Iterator[str]:
     """Whether the weights that arms begin with were checked, and against what."""
     for arm, weights in evidence.audit["weights"].items():
-        if weights["seen"]:
-            continue  # stands on the first page, and beside the arm's numbers
+        if weights["seen"] or not weights["images"]:
+            continue  # what was seen, or is not known, stands on the first page
         by = "content alone" if weights["unchecked_lists"] else "content, series and patient"
         yield (
             f"No scan was seen before by the weights that the arm “{arm}” begins with: their list "

@@ -112,6 +112,12 @@ def contamination(audit: Mapping[str, Any], arm: str) -> str:
     )
 
 
+def unknown_weights(audit: Mapping[str, Any], arm: str) -> list[str]:
+    """What is said of an arm's first weights whose scans nobody here knows; mostly nothing."""
+    weights = audit["weights"].get(arm)
+    return [] if weights is None else list(weights.get("unknown", []))
+
+
 def _refuse_unknown_arms(evidence: Evidence, description: ExperimentDescription) -> None:
     known = {*description.arms, *description.baselines}
     found = {*evidence.out_of_fold["arm"], *evidence.segmentation["arm"]}

@@ -31,6 +31,8 @@ class Exposure:
         patients, series: Pseudonyms of their ids under the secret; empty where there was none.
         owner: Tells by which secret; empty where there was none.
         before: What the weights that it began with had seen.
+        note: Of weights that came from elsewhere, whose scans cannot be listed: what whoever
+            imported them says of these. Contents are empty then.
     """
 
     salt: str
@@ -39,6 +41,7 @@ class Exposure:
     series: frozenset[str] = frozenset()
     owner: str = ""
     before: tuple["Exposure", ...] = ()
+    note: str = ""
 
     def sightings(self, entry: AuditEntry, secret: Secret | None) -> list[str]:
         """Says by what a scan is known to have been seen: content, series, patient.
@@ -68,6 +71,11 @@ class Exposure:
         return own + sum(each.unchecked(secret) for each in self.before)
 
     @property
+    def notes(self) -> list[str]:
+        """What is said of scans that cannot be listed, and therefore cannot be checked at all."""
+        return [*filter(None, [self.note]), *(each for e in self.before for each in e.notes)]
+
+    @property
     def count(self) -> int:
         """How many images were seen; one that was seen twice, in training too, counts twice."""
         return len(self.contents) + sum(each.count for each in self.before)
@@ -81,6 +89,7 @@ class Exposure:
             "series": sorted(self.series),
             "owner": self.owner,
             "before": [each.to_dict() for each in self.before],
+            "note": self.note,
         }
 
     @classmethod
@@ -98,6 +107,7 @@ class Exposure:
                 series=frozenset(map(_digits, _listed(plain["series"]))),
                 owner=_digits(plain["owner"]) if plain["owner"] else "",
                 before=tuple(cls.from_dict(each) for each in _listed(plain["before"])),
+                note=_text(plain.get("note", "")),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise RunError(
@@ -138,6 +148,12 @@ def expose(
 def _digits(value: object) -> str:
     if not isinstance(value, str) or not DIGITS.fullmatch(value):
         raise ValueError("16 or 32 hexadecimal digits were expected")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError("a text was expected")
     return value
 
 
