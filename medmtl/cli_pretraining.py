@@ -21,8 +21,10 @@ def pretrain(
     from medmtl.build.tracking import tracked
     from medmtl.reporting.pretraining_display import StepDisplay
     from medmtl.run_folder import RunFolder
+    from medmtl.training.memory import keep_freed_memory
     from medmtl.training.ranks import join_ranks
 
+    keep_freed_memory()
     ranks = join_ranks()
     try:
         with StepDisplay(loaded.training.steps, watched=ranks.rank == 0) as display:

@@ -20,11 +20,11 @@ TWICE = re.compile(r"\.all_modules\.|(^|\.)decoder\.encoder\.")
 # Counts and tables that follow from the settings, and a norm that MONAI has but never uses.
 FOLLOWING = ("num_batches_tracked", "relative_position_index", "norm_cross_attn.weight",
              "norm_cross_attn.bias")  # fmt: skip
-POSITIONS = "position_embeddings"
 WRAPPED = "network."  # where encoders of this project keep a network that others published
-DEEPEST = 4  # parts of a beginning
+DEEPEST = 6  # parts of a beginning
 
 Shapes = Mapping[str, Size]
+Chosen = tuple[str, str]  # what to put before the encoder's names, and to take off them before
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,15 +78,18 @@ def match_names(published: Mapping[str, Tensor], encoder: Mapping[str, Tensor]) 
     }
     prefix, skipped = _best_beginning(shapes, looked_for)
     full = {name.removeprefix(WRAPPED): name for name in encoder}
+    of_image = next((name for name, shape in looked_for.items() if len(shape) == 5), None)
     sources, summed, missing = {}, [], []
     misshapen: dict[str, tuple[Size, Size]] = {}
     for name, shape in looked_for.items():
         there = prefix + name.removeprefix(skipped)
         if there not in shapes:
             missing += [] if name.endswith(FOLLOWING) else [full[name]]
-        elif _fits(shapes[there], shape):
+        elif shapes[there] == shape:
             sources[full[name]] = found[there]
-            summed += [] if shapes[there] == shape else [full[name]]
+        elif name == of_image and _is_of_more_channels(shapes[there], shape):
+            sources[full[name]] = found[there]
+            summed.append(full[name])
         else:
             misshapen[full[name]] = (shapes[there], shape)
     used = {*sources.values()}
@@ -120,15 +123,13 @@ def beginnings(names: Mapping[str, object]) -> list[str]:
     return ["", *(beginning for beginning, _ in counts.most_common())]
 
 
-def _best_beginning(shapes: Shapes, looked_for: Shapes) -> tuple[str, str]:
-    """What to put before the encoder's names, and what to take off them before."""
-
+def _best_beginning(shapes: Shapes, looked_for: Shapes) -> Chosen:
     def score(beginning: str, skipped: str) -> int:
         pairs = (
             (shapes.get(beginning + name.removeprefix(skipped)), shape)
             for name, shape in looked_for.items()
         )
-        return sum(there is not None and _fits(there, shape) for there, shape in pairs)
+        return sum(there == shape for there, shape in pairs)
 
     choices = [
         (beginning, skipped) for skipped in _common(looked_for) for beginning in beginnings(shapes)
@@ -146,10 +147,9 @@ def _common(names: Shapes) -> Iterator[str]:
         yield ".".join(first[:depth]) + "."
 
 
-def _fits(there: Size, shape: Size) -> bool:
-    return there == shape or (
-        len(shape) == 5 and shape[1] == 1 and there[:1] + there[2:] == shape[:1] + shape[2:]
-    )
+def _is_of_more_channels(there: Size, shape: Size) -> bool:
+    """Whether it is the same convolution, of images of several channels rather than one."""
+    return len(there) == 5 and shape == (there[0], 1, *there[2:])
 
 
 def _plain_name(name: str) -> str:

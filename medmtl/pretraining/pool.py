@@ -24,7 +24,7 @@ from medmtl.pretraining.schedule import Schedule, Visit
 from medmtl.pretraining.views import Place
 
 Aim = Literal["anywhere", "body", "lung"]
-# HU, and the share of a window's voxels between them that is enough.
+# HU, and the share of voxels between them that is enough in the middle of a view.
 AIMS: Mapping[str, tuple[int, int, float]] = {"body": (-500, 3000, 0.3), "lung": (-950, -600, 0.2)}
 TRIES = 6
 SHELF_SCANS = 32
@@ -173,7 +173,7 @@ class Pool:
         best, best_share = None, -1.0
         for _ in range(TRIES):
             centre = self._anywhere(case, generator)
-            hu = case.read_image(self._box(case, centre))
+            hu = case.read_image(self._middle(case, centre))
             share = float(((hu > low_hu) & (hu < high_hu)).mean())
             if share > best_share:
                 best, best_share = centre, share
@@ -191,9 +191,11 @@ class Pool:
         drawn = generator.random(3) * shape - 0.5
         return _three(np.clip(drawn, nearest, shape - 1 - nearest))
 
-    def _box(self, case: CachedCase, centre: tuple[float, float, float]) -> Box:
+    def _middle(self, case: CachedCase, centre: tuple[float, float, float]) -> Box:
+        """The inner half of a view, along each axis: an eighth of it to read."""
         sides = []
-        for middle, length, most in zip(centre, self.size, case.shape, strict=True):
+        for middle, edge, most in zip(centre, self.size, case.shape, strict=True):
+            length = max(1, edge // 2)
             start = min(max(round(middle - (length - 1) / 2), 0), most - 1)
             sides.append(slice(start, min(start + length, most)))
         return sides[0], sides[1], sides[2]

@@ -8,7 +8,7 @@ do patients lie tilted.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ from medmtl.pretraining.method import Views, generators
 
 PLACED, DISTURBED = 1, 2  # uses of a place's seed; the second view's are these plus SECOND
 SECOND = 16
+BANK = 2**22  # numbers: views begin at places far enough apart
 Volume = Float[Tensor, "depth height width"]
 Mask = Bool[Tensor, "depth height width"]
 
@@ -120,8 +121,8 @@ class ViewMaker:
             smooth = _smoothed(hu)
             hu = torch.lerp(hu, smooth, -sharpness * self.kernel, out=smooth)
         if self.noise_hu:
-            torch.randn(out.shape, generator=generator, out=out)
-            out.mul_(abs(dose) * self.noise_hu).add_(hu)
+            noise = draw_noise(out.shape, generator)
+            torch.add(hu, noise, alpha=dose * self.noise_hu, out=out)
         else:
             out.copy_(hu)
         if beyond is not None:
@@ -153,6 +154,22 @@ class ViewMaker:
     def _plane_offsets(self) -> Float[Tensor, "height width 2"]:
         axes = [torch.arange(n).double() - (n - 1) / 2 for n in self.size[1:]]
         return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+
+
+def draw_noise(shape: Sequence[int], generator: Generator) -> Float[Tensor, "*shape"]:
+    """White noise of spread 1: a stretch of numbers drawn once, from a random place of them.
+
+    To draw it anew for each view took as long as all else that disturbs one.
+    """
+    count = math.prod(shape)
+    bank = _noise(max(BANK, 2 * count))
+    start = int(torch.randint(len(bank) - count, (), generator=generator))
+    return bank[start : start + count].view(*shape)
+
+
+@cache
+def _noise(count: int) -> Float[Tensor, " count"]:
+    return torch.randn(count, generator=Generator().manual_seed(0))
 
 
 def _reached(

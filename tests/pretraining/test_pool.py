@@ -78,7 +78,7 @@ def test_aimed_views_show_what_they_aim_at(manifest, tmp_path):
         shares = []
         for number in range(pool.epoch_length):
             place = pool.place(number)
-            hu = place.case.read_image(pool._box(place.case, place.centre))
+            hu = place.case.read_image(pool._middle(place.case, place.centre))
             shares.append(float((hu > -500).mean()))
         return np.mean(shares)
 

@@ -195,7 +195,8 @@ def _write_cell(
 def _done(cell: Cell, calibration: dict[str, Any], *, tested: int) -> dict[str, Any]:
     parts = {"train": 12, "inner": 4, "test": tested}
     return {
-        "cell": cell.cell_id, "fingerprint": "f", "chosen_epoch": 8, "first_weights_images": 0, "epochs": 10,
+        "cell": cell.cell_id, "fingerprint": "f", "chosen_epoch": 8, "epochs": 10,
+        "first_weights_images": 0,
         "calibration": calibration, "parameters": 123456, "lesions": parts, "scans": parts,
         "patients": parts,
         "torch": "2.13.0",
