@@ -11,6 +11,7 @@ from typer._click.exceptions import ClickException  # typer's own copy; it has n
 from medmtl.cli_build import build_manifest
 from medmtl.cli_config import configuration
 from medmtl.cli_data import audit, importing, manifests, phantom
+from medmtl.cli_encoder import encoder
 from medmtl.cli_pretraining import pretrain
 from medmtl.cli_privacy import deidentify, forget, secret
 from medmtl.cli_scan import scan
@@ -29,6 +30,7 @@ app.add_typer(importing, name="import")
 app.add_typer(manifests, name="manifest")
 app.add_typer(configuration, name="config")
 app.add_typer(scan, name="scan")
+app.add_typer(encoder, name="encoder")
 app.command()(phantom)
 app.command()(pretrain)
 app.command()(audit)

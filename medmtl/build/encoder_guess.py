@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from torch import Size
@@ -29,11 +30,12 @@ def guess_knobs(shapes: Shapes) -> list[Knobs]:
     Args:
         shapes: Of the file's tensors, by name.
     """
-    found = []
+    found: list[Knobs] = []
     for signature, guess in _KINDS.items():
         own = _below(shapes, signature)
         if own is not None:
-            found += guess(own)
+            with suppress(LookupError, ValueError):  # a name or an axis is missing: another network
+                found += guess(own)
     return found
 
 
@@ -48,7 +50,8 @@ def _below(shapes: Shapes, signature: str) -> Shapes | None:
 
 def _count(own: Shapes, numbered: str) -> int:
     """How many numbers there are in the place of # in names."""
-    pattern = re.compile(re.escape(numbered).replace(r"\#", r"(\d+)").replace("#", r"(\d+)"))
+    before, after = map(re.escape, numbered.split("#"))
+    pattern = re.compile(rf"{before}(\d+){after}")
     return len({found[1] for name in own if (found := pattern.match(name))})
 
 

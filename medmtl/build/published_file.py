@@ -94,7 +94,7 @@ def _reason(path: Path, told: str) -> str:
         )
     if "TorchScript" in told:
         return (
-            "is a TorchScript program, not weights; write its weights: python -c \"import torch; "
+            'is a TorchScript program, not weights; write its weights: python -c "import torch; '
             f"torch.save(torch.jit.load('{path.name}').state_dict(), 'weights.pt')\", which runs "
             "what the file holds, so only if you trust whoever made it"
         )
@@ -104,7 +104,7 @@ def _reason(path: Path, told: str) -> str:
     return (
         f"holds more than weights: {next(filter(None, refused.groups()))}, which could run "
         "commands of its own, was refused. If you trust whoever made it, write its weights alone, "
-        "with the key that they have in it: python -c \"import torch; torch.save(torch.load("
+        'with the key that they have in it: python -c "import torch; torch.save(torch.load('
         f"'{path.name}', weights_only=False)['state_dict'], 'weights.pt')\""
     )
 

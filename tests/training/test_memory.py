@@ -9,8 +9,8 @@ from medmtl.training.memory import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 def step():
-    for _ in range(20):
-        torch.ones(4_000_000).add_(1)
+    for _ in range(5):
+        torch.ones(16_000_000).add_(1)
 step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 step()
