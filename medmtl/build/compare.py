@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from medmtl.build.learning import label_fractions
 from medmtl.config_file import load_config
 from medmtl.errors import LeakageError, RunError, some_of
 from medmtl.evaluation.intervals import Resampling
@@ -77,7 +78,7 @@ def _read(path: Path) -> _Run:
     contents = pd.read_csv(folder.contents, dtype=str, keep_default_na=False)
     return _Run(
         folder=folder,
-        classes=with_train_size(classes) if len(classes) else classes,
+        classes=with_train_size(classes, label_fractions(config)) if len(classes) else classes,
         masks=masks,
         contents=dict(zip(contents["scan_id"], contents["content_hash"], strict=True)),
         reference=config.evaluation.reference,

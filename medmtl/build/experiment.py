@@ -13,7 +13,7 @@ from medmtl.build.data import (
     run_path,
 )
 from medmtl.build.first_weights import pretraining_jobs
-from medmtl.build.learning import build_tasks
+from medmtl.build.learning import build_tasks, label_fractions
 from medmtl.build.split_check import require_classes
 from medmtl.build.splits import drawn_scans, lesion_strata, stratum_label
 from medmtl.build.start import build_guard
@@ -106,6 +106,7 @@ def _assemble(
         preparations=_preparations(arms, manifest),
         guard=lambda: build_guard(config),
         pretrainings=lambda: pretraining_jobs(config, manifest, run, plan),
+        label_fractions=label_fractions(config),
         baselines=lambda segmentation: _baselines(config, tasks, segmentation),
         evaluation=EvaluationSettings(
             bootstrap_samples=config.evaluation.bootstrap_samples,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from medmtl.config import Config
 from medmtl.config_encoder import Encoder as EncoderKnobs
+from medmtl.config_file import resolve_arm
 from medmtl.config_knobs import Classification as ClassificationKnobs
 from medmtl.config_knobs import Focal, Organs, Segmentation
 from medmtl.data.manifest import DataCard
@@ -144,6 +145,11 @@ def build_losses(
             losses[task.name] = ClassificationLoss(label_smoothing=head.loss.label_smoothing)
     weights = FixedWeights({task.name: config.heads[task.name].weight for task in tasks})
     return losses, weights
+
+
+def label_fractions(config: Config) -> dict[str, float]:
+    """By arm, the share of the training patients whose labels it looks at."""
+    return {arm: resolve_arm(config, arm).training.label_fraction for arm in config.arms}
 
 
 def build_training(config: Config, seed: int) -> TrainingSettings:

@@ -1,6 +1,6 @@
 """Refuses tables that would give a wrong summary, before anything is computed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -68,14 +68,24 @@ def _check_values(rows: pd.DataFrame, where: str, *, scores: bool) -> None:
         )
 
 
-def with_train_size(out_of_fold: pd.DataFrame) -> pd.DataFrame:
-    """Adds how many lesions with the label each fold was trained on: those of the other folds."""
+def with_train_size(
+    out_of_fold: pd.DataFrame, label_fractions: Mapping[str, float] | None = None
+) -> pd.DataFrame:
+    """Adds how many lesions with the label each fold was trained on: those of the other folds.
+
+    Args:
+        out_of_fold: A row an output of a test case.
+        label_fractions: Of arms that looked at a part of the labels only, about how large a part.
+    """
+    shares = label_fractions or {}
     known = out_of_fold[out_of_fold["target"].notna()].drop_duplicates(["task", "lesion_id"])
     tested = known.groupby(["task", "fold"])["lesion_id"].size()
     total = known.groupby("task")["lesion_id"].size()
     sizes = [
-        int(total[task] - tested.get((task, fold), 0))
-        for task, fold in zip(out_of_fold["task"], out_of_fold["fold"], strict=True)
+        round(shares.get(arm, 1.0) * int(total[task] - tested.get((task, fold), 0)))
+        for arm, task, fold in zip(
+            out_of_fold["arm"], out_of_fold["task"], out_of_fold["fold"], strict=True
+        )
     ]
     return out_of_fold.assign(train_size=sizes)
 

@@ -52,7 +52,7 @@ class CrossValidation:
         preparations: Which scans are opened on each working grid that the arms use.
         guard: Made when it is needed: what is refused before anything is trained.
         pretrainings: What is to be pretrained before the cells: a job's id, a cell it is for.
-        labels: The class names of each label that an arm learns.
+        label_fractions: By arm, the share of the training patients whose labels it looks at.
         baselines: From the finished segmentations to scores by name.
         evaluation: How it is judged.
         workers, threads_per_worker, retries: Of the local engine.
@@ -67,6 +67,7 @@ class CrossValidation:
     preparations: Sequence[Preparation]
     guard: Callable[[], Guard]
     pretrainings: Callable[[], Mapping[str, str]]
+    label_fractions: Mapping[str, float]
     baselines: Callable[[pd.DataFrame], Mapping[str, tuple[ClassificationTask, Scores]]]
     evaluation: EvaluationSettings
     workers: int
@@ -124,7 +125,7 @@ class CrossValidation:
         rows = baseline_rows(cohort, baselines)
         both = pd.concat([predictions, rows], ignore_index=True) if len(rows) else predictions
         if len(both):
-            both = with_train_size(both)
+            both = with_train_size(both, self.label_fractions)
         columns = {group.column for group in self.evaluation.subgroups.values()}
         summary = summarize(
             both,

@@ -9,6 +9,7 @@ from sklearn.metrics import roc_auc_score
 from medmtl.errors import EvaluationError, LeakageError
 from medmtl.evaluation.comparison import holm
 from medmtl.evaluation.summary import Subgroup, summarize
+from medmtl.evaluation.tables import with_train_size
 
 from .cohorts import lesion_table, predictions
 
@@ -307,3 +308,14 @@ def test_subgroup_bounds_are_included() -> None:
     values = pd.Series([7.9, 8.0, 12.0, 12.1, np.nan])
     inside = Subgroup("diameter_mm", at_least=8.0, at_most=12.0).holds(values)
     assert inside.tolist() == [False, True, True, False, False]
+
+
+def test_an_arm_of_a_tenth_of_the_labels_was_trained_on_a_tenth_of_the_lesions():
+    rows = out_of_fold().drop(columns="train_size")
+
+    whole, tenth = with_train_size(rows), with_train_size(rows, {"shared": 0.1})
+
+    mine = rows["arm"] == "shared"
+    assert mine.any()
+    assert (tenth.loc[mine, "train_size"] == (whole.loc[mine, "train_size"] * 0.1).round()).all()
+    assert (tenth.loc[~mine, "train_size"] == whole.loc[~mine, "train_size"]).all()
