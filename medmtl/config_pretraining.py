@@ -25,11 +25,11 @@ Millimetre0 = Annotated[float, Field(ge=0, le=500)]
 
 
 class PoolSource(Knobs):
-    """The scans of a manifest; no label of theirs is looked at."""
+    """The scans of a manifest; of its lesions at most the positions are looked at."""
 
     manifest: Path = Field(description="folder of a manifest; labels are not needed")
-    aim: Literal["anywhere", "body", "lung"] = Field(
-        "body", description="views lie where there is enough of it, or anywhere"
+    aim: Literal["anywhere", "body", "lung", "lesions"] = Field(
+        "body", description="views lie where there is enough of it, anywhere, or at lesions"
     )
     visits: int = Field(4, ge=1, le=1000, description="places of each scan, an epoch")
 

@@ -1,4 +1,4 @@
-"""How many labels does pretraining save? Nodules of LIDC-IDRI, and organs of OpenKBP.
+"""How many labels does pretraining save? Nodules of LIDC-IDRI.
 
     python pipelines/label_efficiency.py ../shared/data
 
@@ -21,13 +21,19 @@ from medmtl.config_file import load_config
 from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
 from medmtl.data.adapters.openkbp import import_openkbp
 from medmtl.errors import MedmtlError
-from medmtl.experiment.keeping import keeping
+from medmtl.evaluation.intervals import Resampling
+from medmtl.evaluation.label_efficiency import measure_label_efficiency
+from medmtl.experiment.keeping import keeping, read_kept
+from medmtl.reporting.label_efficiency import write_label_efficiency
+from medmtl.run_folder import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "results" / "label-efficiency"
 SOURCES = ("scratch", "moco", "genesis", "masked")
 EPOCHS = {10: 180, 30: 100, 100: 60}  # by percent: with fewer labels an epoch has fewer steps
 SEEDS = (0, 1, 2)
+FOLDS = 5
+PAGE = ROOT / "docs" / "results.md"
 
 
 def main(data: Path) -> None:
@@ -41,6 +47,31 @@ def main(data: Path) -> None:
         with keeping(experiment.run, KEPT / f"seed-{seed}"), tracked(config, experiment.run):
             experiment.train_all()
         print(f"run:      {experiment.run.path}", flush=True)
+        publish()  # after each seed, for whoever cannot wait for the others
+    print(f"results:  {PAGE}")
+
+
+def publish() -> None:
+    """Measures what is kept so far, and rewrites the section of the results page."""
+    kept = [KEPT / f"seed-{seed}" for seed in SEEDS if (KEPT / f"seed-{seed}").is_dir()]
+    found = measure_label_efficiency(
+        [read_kept(folder) for folder in kept],
+        task="malignancy",
+        resampling=Resampling(),
+        folds=FOLDS,
+    )
+    commits = dict.fromkeys(read_json(folder / "provenance.json")["commit"] for folder in kept)
+    write_label_efficiency(
+        found,
+        command="python pipelines/label_efficiency.py ../shared/data",
+        commit=", ".join(commit[:12] for commit in commits),
+        config="configs/label_efficiency.yaml, configs/pretraining/lidc_*.yaml",
+        data="LIDC-IDRI nodules; OpenKBP scans in the pool of the pretraining",
+        explanation=(KEPT / "explanation.md").read_text(encoding="utf-8"),
+        tables=KEPT,
+        page=PAGE,
+        figure=ROOT / "docs" / "images" / "label_efficiency.svg",
+    )
 
 
 def experiment_config(seed: int) -> Config:

@@ -104,7 +104,7 @@ def _describe(candidates: Sequence[Candidate]) -> Iterator[str]:
         yield from _told("encoders" if number == 0 else "", text)
     best = candidates[0]
     if best.match.share < ENOUGH:
-        yield from _told("", f"less than {ENOUGH:.0%}, so it would not be imported as it is")
+        yield from _told("", f"less than {100 * ENOUGH:.0f} %: refused without --partly")
     yield ""
     yield from _yaml(best.knobs)
 
@@ -198,8 +198,7 @@ def _require_finite(file: PublishedFile, match: Match) -> None:
 
 
 def _what_became(kind: str, match: Match) -> Iterator[str]:
-    found = match.wanted - len(match.missing) - len(match.misshapen)
-    text = f"{found} of {match.wanted} tensors of {kind}"
+    text = f"{match.found} of {match.wanted} tensors of {kind}"
     under = f", in the file under {match.prefix}" if match.prefix else ""
     yield from _told("matched", text + under)
     if match.summed:

@@ -35,7 +35,7 @@ from medmtl.pretraining.method import Method
 from medmtl.pretraining.moco import MoCo as MoCoMethod
 from medmtl.pretraining.model import PretrainingModel
 from medmtl.pretraining.models_genesis import ModelsGenesis as ModelsGenesisMethod
-from medmtl.pretraining.pool import Pool, Source
+from medmtl.pretraining.pool import Pool, Position, Source
 from medmtl.pretraining.simclr import SimCLR as SimCLRMethod
 from medmtl.pretraining.views import ViewMaker
 from medmtl.run_folder import PretrainingFolder
@@ -124,12 +124,34 @@ def build_sources(
         # Masks are neither read nor part of the cached cases.
         unlabelled = replace(manifest.without_annotations(), lesions=())
         loader = CaseLoader(manifest=unlabelled, cache=cache, spacing_mm=config.spacing_mm)
-        scans = [scan for scan in unlabelled.scans if keep(scan)]
-        sources.append(Source(loader=loader, scans=scans, aim=each.aim, visits=each.visits))
+        positions_mm = _positions(manifest) if each.aim == "lesions" else {}
+        scans = [
+            scan
+            for scan in unlabelled.scans
+            if keep(scan) and (each.aim != "lesions" or scan.scan_id in positions_mm)
+        ]
+        sources.append(
+            Source(
+                loader=loader,
+                scans=scans,
+                aim=each.aim,
+                visits=each.visits,
+                positions_mm=positions_mm,
+            )
+        )
     if not any(source.scans for source in sources):
         names = ", ".join(each.manifest.name for each in config.pool)
         raise ManifestError(f"pool: no scan is left of {names}; add a manifest")
     return sources
+
+
+def _positions(manifest: Manifest) -> dict[str, list[Position]]:
+    """Of each scan the positions of its lesions; nothing else of them is looked at."""
+    found: dict[str, list[Position]] = {}
+    for lesion in manifest.lesions:
+        if lesion.position_mm is not None:
+            found.setdefault(lesion.scan_id, []).append(lesion.position_mm)
+    return found
 
 
 def build_pretraining_model(config: Pretraining) -> PretrainingModel:
@@ -214,7 +236,10 @@ def pretraining_fingerprint(
         values["training"].pop(key)
     for each in values["pool"]:
         each.pop("manifest")
-    scans = [_stamps(source.loader.manifest, source.scans) for source in sources]
+    scans = [
+        [_stamps(source.loader.manifest, source.scans), dict(source.positions_mm)]
+        for source in sources
+    ]
     text = json.dumps([values, scans, sorted(withheld)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

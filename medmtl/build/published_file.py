@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,8 @@ def _load(path: Path) -> Any:
     if not path.is_file():
         raise ConfigError(f"{path.name}: there is no such file")
     try:
-        with torch.serialization.safe_globals(SAFE):
+        with torch.serialization.safe_globals(SAFE), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of TorchScript, which is refused next
             return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, ValueError, LookupError, AttributeError, TypeError,
             NotImplementedError, pickle.UnpicklingError) as error:  # fmt: skip

@@ -1,4 +1,4 @@
-"""Finished cells in two small files, so that an experiment outlives the folder it runs in.
+"""Finished cells in small files, so that an experiment outlives the folder it runs in.
 
 A night's experiment may be cut off at any moment, and its run folder be lost. What was kept of it
 counts as finished when it is begun again elsewhere.
@@ -33,7 +33,8 @@ def keeping(run: RunFolder, folder: Path) -> Iterator[None]:
 
     Args:
         run: Its folder.
-        folder: Of `predictions.csv`, rows as in `out_of_fold.csv`, and `cells.json`.
+        folder: Of `predictions.csv`, rows as in `out_of_fold.csv`, `cells.json` with what each
+            cell wrote when it was finished, and `provenance.json` of the run.
     """
     restore_cells(run, folder)
     ended = threading.Event()
@@ -70,6 +71,8 @@ def keep_cells(run: RunFolder, folder: Path) -> int:
         own = run.cell(cell.cell_id)
         facts[cell.cell_id] = read_json(own.done)
         tables.append(_read(own.out_of_fold))
+    if new and run.provenance.is_file():
+        write_json(folder / "provenance.json", read_json(run.provenance))
     if new:
         write_table(folder / "predictions.csv", pd.concat(tables, ignore_index=True))
         write_json(folder / "cells.json", facts)
@@ -97,6 +100,11 @@ def restore_cells(run: RunFolder, folder: Path) -> int:
         write_table(own.segmentation, pd.DataFrame(columns=SEGMENTATION_COLUMNS))
         write_json(own.done, facts[cell_id])
     return len(missing)
+
+
+def read_kept(folder: Path) -> pd.DataFrame:
+    """The predictions of all kept cells, as in `out_of_fold.csv`."""
+    return _read(folder / "predictions.csv")
 
 
 def _read(path: Path) -> pd.DataFrame:

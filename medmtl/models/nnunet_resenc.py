@@ -57,7 +57,7 @@ class _Stem(nn.Module):
         super().__init__()
         self.convs = nn.Sequential(_Convolution(inputs=1, outputs=outputs))
 
-    def forward(self, image: Map) -> Map:
+    def forward(self, image: Map) -> Float[Tensor, "batch outputs d h w"]:
         return F.leaky_relu(self.convs(image), SLOPE)
 
 

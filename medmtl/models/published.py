@@ -50,15 +50,19 @@ class Match:
     unused: list[str]
 
     @property
+    def found(self) -> int:
+        """How many tensors of the encoder the file has, without those that follow."""
+        return sum(not name.endswith(FOLLOWING) for name in self.sources)
+
+    @property
     def wanted(self) -> int:
-        """How many tensors of the encoder are looked for."""
-        found = sum(not name.endswith(FOLLOWING) for name in self.sources)
-        return found + len(self.missing) + len(self.misshapen)
+        """How many are looked for."""
+        return self.found + len(self.missing) + len(self.misshapen)
 
     @property
     def share(self) -> float:
-        """Of these, how many are found."""
-        return 1 - (len(self.missing) + len(self.misshapen)) / max(1, self.wanted)
+        """How many of them are found."""
+        return self.found / max(1, self.wanted)
 
 
 def match_names(published: Mapping[str, Tensor], encoder: Mapping[str, Tensor]) -> Match:

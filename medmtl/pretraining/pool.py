@@ -16,14 +16,15 @@ from medmtl.data.audit import AuditEntry
 from medmtl.data.cache import CachedCase
 from medmtl.data.cases import CaseLoader
 from medmtl.data.contamination.facts import audit_entry
-from medmtl.data.geometry import Box
+from medmtl.data.geometry import Box, world_to_voxel
 from medmtl.data.manifest import Scan
 from medmtl.data.windows import Size
 from medmtl.errors import ManifestError, ScanError, TrainingError, some_of
 from medmtl.pretraining.schedule import Schedule, Visit
 from medmtl.pretraining.views import Place
 
-Aim = Literal["anywhere", "body", "lung"]
+Aim = Literal["anywhere", "body", "lung", "lesions"]
+Position = tuple[float, float, float]
 # HU, and the share of voxels between them that is enough in the middle of a view.
 AIMS: Mapping[str, tuple[int, int, float]] = {"body": (-500, 3000, 0.3), "lung": (-950, -600, 0.2)}
 TRIES = 6
@@ -39,14 +40,16 @@ class Source:
     Attributes:
         loader: Opens them.
         scans: Which.
-        aim: Where views lie: anywhere, or where there is enough body, or lung.
+        aim: Where views lie: anywhere, where there is enough body or lung, or at lesions.
         visits: To each scan, an epoch.
+        positions_mm: Of the lesions of each scan, by its id, in RAS mm; to aim at.
     """
 
     loader: CaseLoader
     scans: Sequence[Scan]
     aim: Aim
     visits: int
+    positions_mm: Mapping[str, Sequence[Position]] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -102,7 +105,13 @@ class Pool:
         if scan not in self.seen:
             self.seen[scan] = audit_entry(row, case.content_hash, SIDE)
         generator = np.random.default_rng(visit.seed)
-        return Place(case=case, centre=self._aimed(case, source.aim, generator), seed=visit.seed)
+        if source.aim == "lesions":
+            positions_mm = source.positions_mm[row.scan_id]
+            chosen = positions_mm[int(generator.integers(len(positions_mm)))]
+            centre = _three(world_to_voxel(case.affine, chosen))
+        else:
+            centre = self._aimed(case, source.aim, generator)
+        return Place(case=case, centre=centre, seed=visit.seed)
 
     def close(self) -> None:
         """Opens nothing more."""

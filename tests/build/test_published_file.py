@@ -94,7 +94,7 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, content: bytes) -> None:
 def test_files_of_other_kinds_say_how_to_write_them_again(tmp_path: Path) -> None:
     program = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
     program.save(tmp_path / "program.ts")
-    with pytest.raises(ConfigError, match="TorchScript program.*only if you trust"):
+    with pytest.raises(ConfigError, match=r"TorchScript program.*only if you trust"):
         read_published(tmp_path / "program.ts")
     (tmp_path / "a.safetensors").write_bytes(b"\x00" * 16)
     with pytest.raises(ConfigError, match="safetensors are not read here"):

@@ -76,5 +76,5 @@ def test_what_is_missing_or_of_another_shape_is_named() -> None:
     match = match_names(file, ENCODER)
     assert match.missing == ["network.norm.weight"]
     assert match.misshapen == {"network.mlp.linear1.weight": ((6, 4), (5, 4))}
-    assert match.share == 1 / 3
+    assert (match.found, match.wanted) == (1, 3)
     assert set(laid_on(match, file)) == {"network.conv.weight"}

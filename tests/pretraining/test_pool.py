@@ -5,6 +5,7 @@ import pytest
 
 from medmtl.data.cache import CaseCache
 from medmtl.data.cases import CaseLoader
+from medmtl.data.geometry import voxel_to_world
 from medmtl.errors import TrainingError
 from medmtl.pretraining import pool as pool_module
 from medmtl.pretraining.pool import Pool, Source
@@ -122,3 +123,24 @@ def test_a_pool_larger_than_the_cache_keeps_it_within_its_bound(manifest, tmp_pa
         pool.place(number).case.read_image((slice(0, 1), slice(0, 1), slice(0, 1)))
     pool.close()
     assert len(list(loader.cache.cases())) <= 4
+
+
+def test_views_aimed_at_lesions_lie_at_their_positions(manifest, tmp_path):
+    positions_mm = {}
+    for lesion in manifest.lesions:
+        positions_mm.setdefault(lesion.scan_id, []).append(lesion.position_mm)
+    loader = CaseLoader(
+        manifest=manifest,
+        cache=CaseCache(folder=tmp_path / "cache", max_gb=1.0),
+        spacing_mm=(1.5, 1.0, 1.0),
+    )
+    source = Source(
+        loader=loader, scans=manifest.scans, aim="lesions", visits=2, positions_mm=positions_mm
+    )
+    pool = Pool(sources=[source], size=SIZE, seed=0)
+    everywhere = [position for each in positions_mm.values() for position in each]
+
+    for number in range(pool.epoch_length):
+        place = pool.place(number)
+        world = voxel_to_world(place.case.affine, place.centre)
+        assert np.abs(np.array(everywhere) - world).sum(1).min() < 1e-3

@@ -1,0 +1,84 @@
+"""What a lost run had finished counts as finished where it is begun again."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from medmtl.errors import RunError
+from medmtl.experiment.keeping import keep_cells, keeping, read_kept, restore_cells
+from medmtl.experiment.plan import make_plan, write_plan
+from medmtl.run_folder import RunFolder
+
+PLAN = make_plan(["a", "b"], 1, 2, 0)
+
+
+def finish(run, cell):
+    own = run.cell(cell.cell_id)
+    own.path.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(
+        {
+            "arm": cell.arm, "cell": cell.cell_id, "patient_id": ["NA", "007"],
+            "scan_id": ["s", "t"], "lesion_id": ["1", "2"], "task": "m", "fold": cell.fold, "output": "malignant",
+            "target": [1.0, None], "prediction": [0.1 + cell.fold, 1 / 3],
+        }
+    ).to_csv(own.out_of_fold, index=False)  # fmt: skip
+    own.done.write_text(json.dumps({"cell": cell.cell_id, "calibration": {}}))
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    write_plan(run.plan, PLAN)
+    for cell in PLAN[:3]:
+        finish(run, cell)
+    return run
+
+
+def test_kept_cells_come_back_as_they_were(run, tmp_path):
+    kept = tmp_path / "kept"
+    assert keep_cells(run, kept) == 3
+    other = RunFolder(tmp_path / "elsewhere")
+
+    assert restore_cells(other, kept) == 3
+
+    for cell in PLAN[:3]:
+        before, after = run.cell(cell.cell_id), other.cell(cell.cell_id)
+        assert json.loads(after.done.read_text()) == json.loads(before.done.read_text())
+        one = pd.read_csv(before.out_of_fold, dtype=str, keep_default_na=False)
+        two = pd.read_csv(after.out_of_fold, dtype=str, keep_default_na=False)
+        pd.testing.assert_frame_equal(one, two)
+    assert not other.cell(PLAN[3].cell_id).done.exists()
+
+
+def test_keeping_again_adds_what_is_new_and_loses_nothing(run, tmp_path):
+    kept = tmp_path / "kept"
+    keep_cells(run, kept)
+    finish(run, PLAN[3])
+
+    assert keep_cells(run, kept) == 4
+    assert set(read_kept(kept)["cell"]) == {cell.cell_id for cell in PLAN}
+    before = (kept / "predictions.csv").read_bytes()
+    assert keep_cells(run, kept) == 4
+    assert (kept / "predictions.csv").read_bytes() == before
+
+
+def test_what_is_finished_meanwhile_is_kept_even_if_the_run_then_fails(run, tmp_path):
+    kept = tmp_path / "kept"
+    with pytest.raises(RunError, match="stopped"), keeping(run, kept):
+        finish(run, PLAN[3])
+        raise RunError("stopped")
+
+    assert len(json.loads((kept / "cells.json").read_text())) == 4
+
+
+def test_files_that_do_not_go_together_are_refused(run, tmp_path):
+    kept = tmp_path / "kept"
+    keep_cells(run, kept)
+    facts = json.loads((kept / "cells.json").read_text())
+    facts.pop(PLAN[0].cell_id)
+    (kept / "cells.json").write_text(json.dumps(facts))
+
+    with pytest.raises(RunError, match="different cells"):
+        restore_cells(RunFolder(tmp_path / "elsewhere"), kept)
