@@ -14,6 +14,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -28,8 +29,8 @@ from benchmarks.run import _machine
 from medmtl.build.pretraining import build_pretraining, build_sources
 from medmtl.config_file import load_pretraining
 from medmtl.config_pretraining import Pretraining
-from medmtl.data.card import Card
-from medmtl.data.manifest import Manifest, Scan
+from medmtl.config_study import Cache
+from medmtl.data.manifest import DataCard, Manifest, Scan
 from medmtl.data.manifest_files import write_manifest
 from medmtl.data.phantom.dicom_series import write_series
 from medmtl.data.phantom.patient import PhantomScan, make_patient
@@ -52,14 +53,22 @@ METHODS = {
 ARCHIVES, EPOCHS, VISITS, BATCH = (100, 1_000, 10_000), 100, 4, 16
 PROCESSES = 8
 WARM = 2  # steps that are not counted
+BUSY = 0.9  # of a core: with less of it, times say more of the machine's other work
 HOUR_S = 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """The steps of one method: how long each took, and what share of it was waiting for views."""
+    """The steps of one method.
+
+    Attributes:
+        seconds: Of each, by the clock.
+        processor_s: Of each, of all threads.
+        waiting: Share of all time that was spent waiting for views.
+    """
 
     seconds: list[float]
+    processor_s: list[float]
     waiting: float
 
 
@@ -105,8 +114,9 @@ def make_scans() -> None:
     for number in range(1, SCANS + 1):
         name = f"FULLSIZE-{number}"
         write_series(COHORT / "dicom" / name, full_size(number), patient_id=name, seed=SEED)
-        scans.append(Scan(scan_id=name, patient_id=name, image=f"dicom/{name}"))
-    write_manifest(Manifest(folder=COHORT, card=Card(name="full size"), scans=scans, lesions=[]))
+        scans.append(Scan(scan_id=name, patient_id=name, series_id="", image=f"dicom/{name}"))
+    card = DataCard(name="full size", data_root=".")
+    write_manifest(Manifest(folder=COHORT, card=card, scans=tuple(scans), lesions=()))
 
 
 def full_size(number: int) -> PhantomScan:
@@ -164,18 +174,23 @@ def time_steps(config: Pretraining) -> Steps:
     """Times each step from look to look; views are made by a thread beside."""
     trainer = build_pretraining(config, ranks=Ranks()).trainer
     looks: list[float] = []
+    worked: list[float] = []
     waits: list[float] = []
 
     def look(rows: Sequence[object], waiting: float) -> None:
         looks.append(time.perf_counter())
+        worked.append(time.process_time())
         waits.append(waiting)
 
     trainer.on_look = look
     with TemporaryDirectory() as folder:
         trainer.checkpoint = Path(folder) / "checkpoint.pt"
         trainer.train()
-    seconds = [after - before for before, after in zip(looks[WARM - 1 :], looks[WARM:])]
-    return Steps(seconds=seconds, waiting=waits[-1])
+    return Steps(seconds=_apart(looks), processor_s=_apart(worked), waiting=waits[-1])
+
+
+def _apart(times_s: Sequence[float]) -> list[float]:
+    return [after - before for before, after in pairwise(times_s[WARM - 1 :])]
 
 
 def size_mb(folder: Path) -> float:
@@ -199,15 +214,27 @@ def tables(measured: Measured) -> Iterator[str]:
         f"{measured.peak_mb / 1000:.1f} GB at most:"
     )
     yield ""
-    yield "| method | seconds a step | waiting for views |"
-    yield "| --- | --- | --- |"
-    for name, steps in measured.methods.items():
-        yield f"| {name} | {spread(steps.seconds)} | {100 * steps.waiting:.0f} % |"
+    yield "| method | seconds a step | processor time of it, s | waiting for views |"
+    yield "| --- | --- | --- | --- |"
+    for name, each in measured.methods.items():
+        cells = [
+            name,
+            spread(each.seconds),
+            spread(each.processor_s),
+            f"{100 * each.waiting:.0f} %",
+        ]
+        yield f"| {' | '.join(cells)} |"
+    if (share := _share_of_a_core(measured)) < BUSY:
+        yield ""
+        yield (
+            f"**The machine was busy**: this process got {100 * share:.0f} % of a core, so all "
+            "hours here are too long. The processor time of a step is the better guide."
+        )
     yield ""
     yield (
         f"**Multiplied out**, {EPOCHS} epochs of {VISITS} visits to each scan. Not measured; "
-        f"{PROCESSES} processes are the hours of one, divided by {PROCESSES}, as if each had two "
-        "cores of its own and nothing were lost between them:"
+        f"behind the stroke the hours of {PROCESSES} processes: those of one divided by "
+        f"{PROCESSES}, as if each had cores of its own and nothing were lost between them:"
     )
     yield ""
     heads = ["scans", "steps", "conversion, once", "cache", *measured.methods]
@@ -219,21 +246,26 @@ def tables(measured: Measured) -> Iterator[str]:
         cells += [f"{scans * cached_mb / 1000:,.0f} GB"]
         for each in measured.methods.values():
             alone_s = steps * median(each.seconds)
-            cells += [f"{hours(alone_s)}; {PROCESSES} processes {hours(alone_s / PROCESSES)}"]
+            cells += [f"{hours(alone_s)} / {hours(alone_s / PROCESSES)}"]
         yield f"| {' | '.join(cells)} |"
     yield ""
-    yield _too_small(config.cache.max_gb, conversion_s, cached_mb)
+    yield _too_small(conversion_s, cached_mb)
 
 
-def _too_small(max_gb: float, conversion_s: float, cached_mb: float) -> str:
-    fits, scans = int(1000 * max_gb / cached_mb), ARCHIVES[-1]
-    again = EPOCHS * scans * conversion_s
+def _share_of_a_core(measured: Measured) -> float:
+    every = measured.methods.values()
+    return sum(sum(each.processor_s) for each in every) / sum(sum(each.seconds) for each in every)
+
+
+def _too_small(conversion_s: float, cached_mb: float) -> str:
+    max_gb, largest = Cache().max_gb, ARCHIVES[-1]
+    voxels = np.prod(np.array(SHAPE) * SPACING_MM / load_pretraining(CONFIG).spacing_mm)
     return (
-        f"**A cache that is too small costs more than the training.** `cache.max_gb` is "
-        f"{max_gb:g} there: {fits:,} of such scans. Of a larger pool most scans are converted "
-        f"again in every epoch: up to {hours(EPOCHS * ARCHIVES[1] * conversion_s)} for "
-        f"{ARCHIVES[1]:,} scans and {hours(again)} for {scans:,}, by one thread a process. Set it "
-        f"to {cached_mb / 1000:.3f} GB a scan and a little more."
+        f"**When the cache is too small.** The default of `cache.max_gb`, {max_gb:g}, holds "
+        f"{int(1000 * max_gb / cached_mb):,} of such scans. Of a larger pool most are converted "
+        f"again in every epoch: up to {hours(EPOCHS * largest * conversion_s)} for {EPOCHS} epochs "
+        f"of {largest:,} scans, by one thread a process. Give it {cached_mb:.0f} MB a scan; what "
+        f"does not pack at all takes {2 * voxels / 1e6:.0f} MB."
     )
 
 
@@ -251,8 +283,10 @@ def origin(command: str, steps: int) -> str:
     """By what, from which code and where the numbers were made."""
     cores = len(os.sched_getaffinity(0))
     load = os.getloadavg()[0]
+    commit, _, changed = git_commit().partition("+")
+    also = ", with changes that are not in it," if changed else ""
     return (
-        f"Made by `{command} --steps {steps}` at commit `{git_commit()[:12]}` on {_machine()}; "
+        f"Made by `{command} --steps {steps}` at commit `{commit[:12]}`{also} on {_machine()}; "
         f"this process could use {cores} of the cores, and {load:.1f} processes wanted one (load "
         "average). "
         "On other machines the numbers are others."

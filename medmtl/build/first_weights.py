@@ -25,8 +25,8 @@ from medmtl.errors import RunError
 from medmtl.experiment.plan import Cell, read_plan
 from medmtl.experiment.pretraining import PretrainingJob
 from medmtl.experiment.progress import CellProgress, write_progress
+from medmtl.pretraining_folder import PretrainingFolder
 from medmtl.run_folder import (
-    PretrainingFolder,
     RunFolder,
     read_contents,
     read_folds,

@@ -38,7 +38,7 @@ from medmtl.pretraining.models_genesis import ModelsGenesis as ModelsGenesisMeth
 from medmtl.pretraining.pool import Pool, Position, Source
 from medmtl.pretraining.simclr import SimCLR as SimCLRMethod
 from medmtl.pretraining.views import ViewMaker
-from medmtl.run_folder import PretrainingFolder
+from medmtl.pretraining_folder import PretrainingFolder
 from medmtl.training.pretrain import Pretrainer, PretrainingSettings, Row
 from medmtl.training.ranks import Ranks
 

@@ -31,6 +31,7 @@ class PublishedFile:
     Attributes:
         name: Of the file, without folders.
         digest: SHA-256 of the file.
+        size_bytes: Of the file.
         keys: What it holds at its top.
         tensors: By name; those of groups within groups with the groups' names before.
         says_what_it_saw: Whether it has a list of this project's, of the scans it has seen.
@@ -38,6 +39,7 @@ class PublishedFile:
 
     name: str
     digest: str
+    size_bytes: int
     keys: list[str]
     tensors: Mapping[str, Tensor]
     says_what_it_saw: bool
@@ -61,6 +63,7 @@ def read_published(path: Path) -> PublishedFile:
     return PublishedFile(
         name=path.name,
         digest=digest,
+        size_bytes=path.stat().st_size,
         keys=[str(key) for key in content],
         tensors=tensors,
         says_what_it_saw=isinstance(content.get("exposure"), Mapping),

@@ -9,7 +9,8 @@ from pathlib import Path
 from medmtl.config import Config
 from medmtl.config_file import dump_public_config, load_config, load_pretraining
 from medmtl.config_pretraining import Pretraining
-from medmtl.run_folder import PretrainingFolder, RunFolder, require_begun
+from medmtl.pretraining_folder import PretrainingFolder
+from medmtl.run_folder import RunFolder, require_begun
 from medmtl.tracking.follower import Reader, Tracker
 from medmtl.tracking.pretraining_records import PretrainingReader
 from medmtl.tracking.records import RunReader

@@ -12,7 +12,8 @@ from medmtl.data.privacy.secret import Secret
 from medmtl.errors import RunError
 from medmtl.experiment.lock import cell_lock
 from medmtl.experiment.provenance import describe_software
-from medmtl.run_folder import PretrainingFolder, write_json, write_table, write_text
+from medmtl.pretraining_folder import PretrainingFolder
+from medmtl.run_folder import write_json, write_table, write_text
 from medmtl.training.checkpoint import save_tensors
 from medmtl.training.pretrain import Pretrainer, Row
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from medmtl.errors import RunError, TrackingError
-from medmtl.run_folder import PretrainingFolder, RunFolder, read_json, write_json
+from medmtl.pretraining_folder import PretrainingFolder
+from medmtl.run_folder import RunFolder, read_json, write_json
 from medmtl.tracking.records import RunRecord
 from medmtl.tracking.store import open_store, public_name
 from medmtl.tracking.uploader import State, Uploader

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from medmtl.run_folder import PretrainingFolder, RunFolder, read_json
+from medmtl.pretraining_folder import PretrainingFolder
+from medmtl.run_folder import RunFolder, read_json
 from medmtl.tracking.records import Point, RunRecord, flatten
 
 

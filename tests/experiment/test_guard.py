@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medmtl.data.audit import AuditEntry
-from medmtl.data.contamination.exposure import expose
+from medmtl.data.contamination.exposure import Exposure, expose
 from medmtl.data.contamination.near import fingerprint
 from medmtl.data.privacy.secret import Secret
 from medmtl.data.reading import Volume
@@ -79,15 +79,26 @@ def test_another_scan_of_a_patient_who_was_seen_is_refused_under_the_secret() ->
     with pytest.raises(LeakageError, match="patient: scan scan-p1"):
         Guard(exposures={"a": pretrained}, secret=SECRET).inspect(COHORT, {})
     found = Guard(exposures={"a": pretrained}).inspect(COHORT, {})
-    assert found["weights"]["a"] == {"images": 1, "seen": 0, "unchecked_lists": 1}
+    assert found["weights"]["a"] == {"images": 1, "seen": 0, "unchecked_lists": 1, "unknown": []}
     assert "by image content alone" in tell(found)[0]
 
 
 def test_weights_that_saw_others_pass() -> None:
     guard = Guard(exposures={"a": expose([entry("x", 0)], secret=SECRET)}, secret=SECRET)
     found = guard.inspect(COHORT, {})
-    assert found["weights"]["a"] == {"images": 1, "seen": 0, "unchecked_lists": 0}
+    assert found["weights"]["a"] == {"images": 1, "seen": 0, "unchecked_lists": 0, "unknown": []}
     assert tell(found) == []
+
+
+def test_weights_from_elsewhere_pass_but_what_is_not_known_is_told() -> None:
+    imported = Exposure(salt="0" * 32, contents=frozenset(), note="5,000 CT of others")
+    later = expose([entry("x", 0)], secret=SECRET, before=[imported])
+    guard = Guard(exposures={"a": imported, "b": later}, secret=SECRET)
+    found = guard.inspect(COHORT, {})
+    assert found["weights"]["a"]["unknown"] == ["5,000 CT of others"]
+    assert found["weights"]["b"]["images"] == 1  # what was learnt here after it is checked
+    lines = tell(found)
+    assert len(lines) == 2 and all("imported with the words: 5,000 CT" in line for line in lines)
 
 
 def test_an_override_is_told_with_its_reason() -> None:

@@ -19,8 +19,8 @@ def finish(run, cell):
     pd.DataFrame(
         {
             "arm": cell.arm, "cell": cell.cell_id, "patient_id": ["NA", "007"],
-            "scan_id": ["s", "t"], "lesion_id": ["1", "2"], "task": "m", "fold": cell.fold, "output": "malignant",
-            "target": [1.0, None], "prediction": [0.1 + cell.fold, 1 / 3],
+            "scan_id": ["s", "t"], "lesion_id": ["1", "2"], "task": "m", "fold": cell.fold,
+            "output": "malignant", "target": [1.0, None], "prediction": [0.1 + cell.fold, 1 / 3],
         }
     ).to_csv(own.out_of_fold, index=False)  # fmt: skip
     own.done.write_text(json.dumps({"cell": cell.cell_id, "calibration": {}}))

@@ -223,6 +223,19 @@ def test_what_the_guard_found_is_said_as_a_check_or_as_a_limit(small: FinishedRu
     assert "Test patients were seen before" not in page
 
 
+def test_weights_from_elsewhere_stand_on_the_first_page(small: FinishedRun) -> None:
+    assert "First weights from elsewhere" not in report(small)
+    audit = json.loads(small.run.audit.read_text())
+    told = {"images": 0, "seen": 0, "unchecked_lists": 0, "unknown": ["5,000 CT of <others>"]}
+    small.run.audit.write_text(json.dumps({**audit, "weights": {"joint": told}}))
+    page = report(small)
+    first_page = page[: page.index('id="abstract"')]
+    assert "First weights from elsewhere." in first_page
+    assert "is not known by us" in first_page and "5,000 CT of &lt;others&gt;" in first_page
+    assert "by a model that never saw them" not in page
+    assert "No scan was seen before by the weights" not in page
+
+
 def test_a_missing_file_and_an_unknown_arm_are_named(small: FinishedRun) -> None:
     rows = pd.read_csv(small.run.out_of_fold)
     rows.assign(arm="stranger").to_csv(small.run.out_of_fold, index=False)

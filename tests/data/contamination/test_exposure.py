@@ -51,6 +51,17 @@ def test_what_was_seen_before_counts_too() -> None:
     assert third.unchecked(OURS) == 1
 
 
+def test_a_note_stands_for_what_cannot_be_listed() -> None:
+    imported = Exposure(salt="0" * 32, contents=frozenset(), note="5,000 CT of others")
+    later = expose([entry("a")], secret=OURS, before=[imported])
+    again = Exposure.from_dict(json.loads(json.dumps(later.to_dict())))
+    assert again == later and again.notes == ["5,000 CT of others"]
+    assert (again.count, again.unchecked(OURS)) == (1, 0)
+    unnoted = expose([entry("a")], secret=OURS).to_dict()
+    del unnoted["note"]
+    assert Exposure.from_dict(unnoted).notes == []
+
+
 def test_a_checkpoint_keeps_no_id_and_no_hash_as_it_is() -> None:
     kept = json.dumps(expose([entry("a", series="series s")], secret=OURS).to_dict())
     for told in ("content of a", "series s", '"a"', OURS.key.hex()):
