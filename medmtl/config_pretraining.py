@@ -117,7 +117,11 @@ class Schedule(Knobs):
     steps: int = Field(10_000, ge=1, le=10_000_000, description="of the optimizer")
     batch_size: int = Field(32, ge=2, le=65_536, description="places a step, of all processes")
     accumulate: int = Field(
-        1, ge=1, le=1024, description="parts that a batch is computed in, to save memory"
+        1,
+        ge=1,
+        le=1024,
+        description="parts that a batch is computed in, to save memory; without a queue contrast "
+        "then compares within a part",
     )
     learning_rate: float = Field(2e-3, gt=0, le=1, description="AdamW's, at the end of warm-up")
     weight_decay: float = Field(0.05, ge=0, le=1, description="AdamW's")

@@ -1,12 +1,14 @@
 """An experiment that pretrains its own encoders: for each fold, never on those who are tested."""
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
 import torch
 
 from medmtl.data.manifest_files import read_manifest
+from medmtl.training.checkpoint import save_tensors
 from tests.small_experiment import CONFIG as EXPERIMENT
 from tests.small_experiment import run_command
 from tests.small_pretraining import write_pretraining
@@ -147,3 +149,22 @@ def rename_patients(manifest):
             if column in table:
                 table[column] = "OTHER-" + table[column]
         table.to_csv(manifest / name, index=False)
+
+
+def test_forgetting_a_patient_lists_the_encoders_and_removes_unfinished_ones(finished, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    unfinished = home / "runs" / "begun" / "checkpoint.pt"
+    patient = read_manifest(home / "cohort" / "manifest").scans[0].patient_id
+    save_tensors(unfinished, {"seen": {0: {"patient_id": patient}}})
+    other = home / "runs" / "other" / "checkpoint.pt"
+    save_tensors(other, {"seen": {0: {"patient_id": "somebody else"}}})
+
+    ended = run_command("forget", patient, "--manifest", "cohort/manifest", cwd=home)
+
+    assert ended.returncode == 0, ended.stderr
+    assert "1 unfinished ones removed" in ended.stdout
+    assert not unfinished.exists()
+    assert other.exists()
+    # One fold tests the patient; the encoder of the other has seen them.
+    assert sum("pretrained/" in line for line in ended.stdout.splitlines()) == 1

@@ -16,7 +16,7 @@ from medmtl.data.privacy.forgotten import forget_in_cache, forget_in_manifest
 from medmtl.data.privacy.secret import find_secret
 from medmtl.data.reading import read_volume
 from medmtl.errors import ManifestError, ScanError
-from medmtl.experiment.forget import forget_in_run, models_that_saw
+from medmtl.experiment.forget import forget_in_pretrainings, forget_in_run, models_that_saw
 from medmtl.run_folder import RunFolder
 
 
@@ -62,12 +62,15 @@ def forget(plan: ForgetPlan) -> list[str]:
             f"no patient {plan.patient_id!r} in {len(manifests)} manifests and {len(runs)} runs; "
             "give the pseudonym as the manifest's patient_id has it"
         )
-    models = sorted(plan.runs.rglob("cells/*/model.pt"))
+    models = sorted([*plan.runs.rglob("cells/*/model.pt"), *plan.runs.rglob("encoder.pt")])
     saw = [
         path.parent.relative_to(plan.runs).as_posix()
         for path in models_that_saw(models, entries, find_secret())
     ]
     lines = list(_forget_in_runs(plan.runs, runs, plan.patient_id, entries))
+    names = {entry.scan_id for entry in entries}
+    if count := forget_in_pretrainings(plan.runs, plan.patient_id, names):
+        lines.append(f"pretraining: {count} unfinished ones removed, which had seen the patient")
     images = {manifest.resolve(scan.image) for manifest, scan in own}
     there = {path for path in images if path.exists()}
     contents = {each.content_hash for each in entries if each.content_hash}

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from medmtl.build.data import voxels_of
 from medmtl.build.learning import build_encoder
@@ -172,6 +173,8 @@ def _build_method(config: Pretraining, name: str, encoder: Encoder) -> Method:
     if isinstance(knobs, SimCLR):
         own = knobs.model_dump(exclude={"kind", "weight"})
         return SimCLRMethod(channels=channels[-1], **own)
+    if isinstance(knobs, MaskedAutoencoder):
+        _require_convolutional(name, encoder)
     decoder = SegmentationHead(channels=channels, finest=encoder.strides[0])
     if isinstance(knobs, ModelsGenesis):
         own = knobs.model_dump(exclude={"kind", "weight"})
@@ -183,6 +186,15 @@ def _build_method(config: Pretraining, name: str, encoder: Encoder) -> Method:
         share=knobs.share,
         normalise_cells=knobs.normalise_cells,
     )
+
+
+def _require_convolutional(name: str, encoder: Encoder) -> None:
+    """A norm over the channels of tokens, as transformers have, cannot leave hidden ones out."""
+    if any(isinstance(module, nn.LayerNorm) for module in encoder.modules()):
+        raise ConfigError(
+            f"methods.{name}: masked_autoencoder hides voxels from convolutions; this encoder is a "
+            "transformer: take models_genesis, or a convolutional encoder"
+        )
 
 
 def _cell(

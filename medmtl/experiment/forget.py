@@ -56,6 +56,34 @@ def forget_in_run(run: RunFolder, patient_id: str, names: Set[str]) -> Forgotten
     return Forgotten(rows=rows, files=len(masks))
 
 
+def forget_in_pretrainings(runs: Path, patient_id: str, names: Set[str]) -> int:
+    """Removes unfinished pretrainings that saw a patient, and what was said of unreadable scans.
+
+    A finished encoder lists whom it saw by pseudonyms under the secret; see `models_that_saw`.
+
+    Args:
+        runs: Folder of the runs.
+        patient_id: Pseudonym.
+        names: Ids of the patient's scans.
+
+    Returns:
+        How many unfinished trainings were removed.
+    """
+    count = 0
+    for path in sorted(runs.rglob("checkpoint.pt")):
+        if path.parent.parent.name != "cells":
+            seen = load_tensors(path).get("seen", {})
+            if any(entry["patient_id"] == patient_id for entry in seen.values()):
+                path.unlink()
+                count += 1
+    for path in sorted(runs.rglob("unreadable.csv")):
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        named = table["reason"].map(lambda reason: any(name in reason for name in names))
+        if named.any():
+            write_table(path, table[~named])
+    return count
+
+
 def models_that_saw(
     models: Sequence[Path], entries: Sequence[AuditEntry], secret: Secret | None
 ) -> Iterator[Path]:

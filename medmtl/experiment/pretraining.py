@@ -53,7 +53,7 @@ class PretrainingJob:
         if self.trainer.ranks.rank == 0:
             with cell_lock(self.folder.lock, wait=wait):
                 self._run()
-        else:
+        elif not self.folder.done.is_file():
             self.trainer.train()
             self.trainer.seen()
 
