@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import ceil
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -264,7 +265,7 @@ def _too_small(conversion_s: float, cached_mb: float) -> str:
         f"**When the cache is too small.** The default of `cache.max_gb`, {max_gb:g}, holds "
         f"{int(1000 * max_gb / cached_mb):,} of such scans. Of a larger pool most are converted "
         f"again in every epoch: up to {hours(EPOCHS * largest * conversion_s)} for {EPOCHS} epochs "
-        f"of {largest:,} scans, by one thread a process. Give it {cached_mb:.0f} MB a scan; what "
+        f"of {largest:,} scans, by one thread a process. Give it {ceil(cached_mb)} MB a scan; what "
         f"does not pack at all takes {2 * voxels / 1e6:.0f} MB."
     )
 

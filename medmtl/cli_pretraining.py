@@ -30,6 +30,7 @@ def pretrain(
         with StepDisplay(loaded.training.steps, watched=ranks.rank == 0) as display:
             job = build_pretraining(loaded, ranks=ranks, tell=display.show)
             run = RunFolder(job.folder.path)
+            display.say(job.describe())
             with tracked(loaded, run) if ranks.rank == 0 else nullcontext():
                 job.run()
     finally:

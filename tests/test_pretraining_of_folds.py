@@ -168,3 +168,29 @@ def test_forgetting_a_patient_lists_the_encoders_and_removes_unfinished_ones(fin
     assert other.exists()
     # One fold tests the patient; the encoder of the other has seen them.
     assert sum("pretrained/" in line for line in ended.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        ("encoder.widths=[8, 24]", "start.pretraining.encoder"),
+        ("spacing_mm=[3.0, 2.0, 2.0]", "start.pretraining.spacing_mm"),
+        ("intensity.low_hu=-900", "start.pretraining.intensity"),
+    ],
+)
+def test_an_encoder_that_does_not_fit_its_arm_is_refused_at_once(tmp_path, medmtl, key, message):
+    config = write_experiment(tmp_path)
+
+    answer = medmtl("cross-validate", config, "--set", key)
+
+    assert answer.code == 2
+    assert message in answer.err
+    assert "make them the same" in answer.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_tells_of_the_pretraining(tmp_path, medmtl):
+    answer = medmtl("cross-validate", write_experiment(tmp_path), "--dry-run")
+
+    assert answer.code == 0, answer.err
+    assert "before:  'small' is pretrained, 6 steps, once or for each of 2 folds" in answer.out

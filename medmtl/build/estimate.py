@@ -92,11 +92,24 @@ def describe_plan(config: Config, experiment: CrossValidation) -> str:
             f"{len(manifest.lesions)} lesions",
             f"time:    about {duration(seconds)} with {experiment.workers} workers "
             f"(measured: {STEPS} steps of each arm now)",
+            *_pretrainings(config, experiment),
             f"memory:  about {memory / 1000:.1f} GB for {experiment.workers} workers",
             f"disk:    about {disk:.0f} MB for the run, {_cache_mb(experiment):.0f} MB of cache",
             "nothing was written",
         ]
     )
+
+
+def _pretrainings(config: Config, experiment: CrossValidation) -> list[str]:
+    """What the time leaves out: how many encoders are to be pretrained before the cells."""
+    arms = [resolve_arm(config, arm).start.pretraining for arm in config.arms]
+    different = {each.model_dump_json(): each for each in arms if each is not None}
+    folds = len({(cell.repeat, cell.fold) for cell in experiment.plan})
+    return [
+        f"before:  '{each.name}' is pretrained, {each.training.steps} steps, once or for each of "
+        f"{folds} folds; its time is not in the above"
+        for each in different.values()
+    ]
 
 
 def _counts(config: Config, experiment: CrossValidation, cell: Cell) -> dict[str, PartSize]:

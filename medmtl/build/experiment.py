@@ -12,7 +12,7 @@ from medmtl.build.data import (
     build_windows,
     run_path,
 )
-from medmtl.build.first_weights import pretraining_jobs
+from medmtl.build.first_weights import pretraining_jobs, require_fitting
 from medmtl.build.learning import build_tasks, label_fractions
 from medmtl.build.split_check import require_classes
 from medmtl.build.splits import drawn_scans, lesion_strata, stratum_label
@@ -92,9 +92,10 @@ def _assemble(
 ) -> CrossValidation:
     tasks = build_tasks(config, manifest.card)
     arms = [resolve_arm(config, arm) for arm in config.arms]
-    for arm in arms:
+    for name, arm in zip(config.arms, arms, strict=True):
         build_windows(arm)
         build_patches(arm)
+        require_fitting(arm, name)
     plan = make_plan(list(config.arms), 1, int(folds["fold"].nunique()), config.seed)
     return CrossValidation(
         run=run,

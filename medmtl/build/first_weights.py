@@ -21,7 +21,7 @@ from medmtl.config import Config
 from medmtl.config_file import load_config, resolve_arm
 from medmtl.config_pretraining import Pretraining
 from medmtl.data.manifest import Manifest, Scan
-from medmtl.errors import RunError
+from medmtl.errors import ConfigError, RunError
 from medmtl.experiment.plan import Cell, read_plan
 from medmtl.experiment.pretraining import PretrainingJob
 from medmtl.experiment.progress import CellProgress, write_progress
@@ -103,6 +103,36 @@ def first_weights(
         contents=frozenset(contents[s.scan_id] for s in withheld if s.scan_id in contents),
         output=config.output,
     )
+
+
+def require_fitting(config: Config, arm: str) -> None:
+    """Refuses a pretraining whose encoder, or what it sees, is not that of the arm it is for.
+
+    Args:
+        config: Of the arm.
+        arm: Its name.
+
+    Raises:
+        ConfigError: Another encoder, or a grid or intensity window that no head of the arm uses.
+    """
+    begun = config.start.pretraining
+    if begun is None:
+        return
+    patches = [config.patches[h.patch] for h in config.heads.values() if h.kind == "organs"]
+    at_lesions = any(head.kind != "organs" for head in config.heads.values())
+    spacings = [config.spacing_mm] * at_lesions + [patch.spacing_mm for patch in patches]
+    ranges = [config.intensity] * at_lesions + [p.intensity or config.intensity for p in patches]
+    for key, own, allowed in (
+        ("encoder", begun.encoder, [config.encoder]),
+        ("spacing_mm", begun.spacing_mm, spacings),
+        ("intensity", begun.intensity, ranges),
+    ):
+        if own not in allowed:
+            raise ConfigError(
+                f"arms.{arm}: start.pretraining.{key}: is not what the arm's heads look through "
+                f"(got {own}; the arm has {' or '.join(map(str, dict.fromkeys(map(str, allowed))))}"
+                "); make them the same"
+            )
 
 
 def _holds_own(pretraining: Pretraining, manifest: Manifest) -> bool:

@@ -16,7 +16,7 @@ from medmtl.data.manifest_files import read_manifest
 from medmtl.data.placement import SpatialAugmentation
 from medmtl.data.tasks import ClassificationTask
 from medmtl.errors import ConfigError
-from medmtl.evaluation.probe import probe_scores
+from medmtl.evaluation.probe import probe_scores, require_enough
 from medmtl.models.encoder import Encoder
 from medmtl.models.heads import pool_mean_and_maximum
 
@@ -36,6 +36,7 @@ def build_probe(config: Pretraining, probe: Probe) -> Callable[[Encoder], Mappin
     Raises:
         ManifestError: The manifest cannot be read, or a lesion has no position.
         ConfigError: It does not have the label, or that has not two classes.
+        EvaluationError: Too few patients of a class.
     """
     manifest = read_manifest(probe.manifest).included()
     require_positions(manifest)
@@ -49,6 +50,7 @@ def build_probe(config: Pretraining, probe: Probe) -> Callable[[Encoder], Mappin
     lesions = [each for each in manifest.lesions if each.labels.get(probe.label) is not None]
     classes = np.array([each.labels[probe.label] for each in lesions], dtype=np.int64)
     patients = [manifest.scan(each.scan_id).patient_id for each in lesions]
+    require_enough(classes, patients)
     cache = CaseCache(folder=config.cache.folder, max_gb=config.cache.max_gb)
     loader = CaseLoader(manifest=manifest, cache=cache, spacing_mm=config.spacing_mm)
     scans = dict.fromkeys(each.scan_id for each in lesions)

@@ -80,7 +80,7 @@ def prepare_case(
     working = respaced(own, spacing_mm)
     image = np.empty(working.shape, dtype=np.int16)
     for box, slices in slabs(own, working):
-        part = torch.as_tensor(np.ascontiguousarray(stored[slices]))
+        part = torch.as_tensor(_packed(stored[slices]))
         image[box] = resample(part, own, working, box, slices.start).round().numpy()
     return Case(
         image=image,
@@ -95,7 +95,13 @@ def prepare_case(
 
 def depth_first(volume: Volume) -> tuple[Real[np.ndarray, "depth height width"], Grid]:
     """A volume with its axes turned to depth, height, width (S, A, R), and its grid then."""
-    return np.ascontiguousarray(_turned(volume)), depth_first_grid(volume.grid)
+    return _packed(_turned(volume)), depth_first_grid(volume.grid)
+
+
+def _packed(voxels: Real[np.ndarray, "d h w"]) -> Real[np.ndarray, "d h w"]:
+    """The same in one piece of memory; read forwards, as torch demands even of a single slice."""
+    packed = np.ascontiguousarray(voxels)
+    return packed.copy() if min(packed.strides) < 0 else packed
 
 
 def _turned(volume: Volume) -> Real[np.ndarray, "depth height width"]:
@@ -149,7 +155,7 @@ def _label_map(
         )
     labels = np.zeros(working.shape, dtype=np.uint8)
     for box, slices in slabs(own, working):
-        part = torch.as_tensor(np.ascontiguousarray(stored[slices]))
+        part = torch.as_tensor(_packed(stored[slices]))
         found = torch.from_numpy(labels[box])
         most, background = torch.zeros(found.shape), torch.ones(found.shape)
         for value in np.intersect1d(values, part.unique().numpy()).tolist():

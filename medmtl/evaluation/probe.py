@@ -25,7 +25,7 @@ def probe_scores(
         patients: Whose each lesion is; none is in the data that its own lesions are scored by.
 
     Raises:
-        EvaluationError: Fewer patients of a class than parts.
+        EvaluationError: See `require_enough`.
 
     Returns:
         `knn_auc`: of the classes of the nearest neighbours by cosine, weighted by closeness;
@@ -37,12 +37,8 @@ def probe_scores(
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    require_enough(classes, patients)
     groups = np.asarray(patients)
-    fewest = min((len(set(groups[classes == each])) for each in (0, 1)), default=0)
-    if fewest < PARTS:
-        raise EvaluationError(
-            f"the probe has {fewest} patients of a class, and needs {PARTS}; take another manifest"
-        )
     readers = {
         "knn_auc": KNeighborsClassifier(
             min(NEIGHBOURS, len(features) // 2), metric="cosine", weights="distance"
@@ -59,3 +55,18 @@ def probe_scores(
             )
             scores[name] = roc_auc(classes, predicted[:, 1])
     return scores
+
+
+def require_enough(classes: Int[np.ndarray, " lesions"], patients: list[str]) -> None:
+    """Refuses lesions of too few patients to score each by others.
+
+    Raises:
+        EvaluationError: Fewer patients of a class than parts.
+    """
+    groups = np.asarray(patients)
+    fewest = min(len(set(groups[classes == each])) for each in (0, 1))
+    if fewest < PARTS:
+        raise EvaluationError(
+            f"the probe needs {PARTS} patients of each class, and its manifest has {fewest} of "
+            "one; take another manifest, or leave the probe out"
+        )

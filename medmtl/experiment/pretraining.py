@@ -40,6 +40,17 @@ class PretrainingJob:
     secret: Secret | None
     tell: Callable[[Sequence[Row], float], None] = lambda rows, waiting: None
 
+    def describe(self) -> str:
+        """What there is to do, or that it is done; a line."""
+        if self.folder.done.is_file():
+            return f"{self.folder.path.name} is finished already"
+        pool, settings = self.trainer.pool, self.trainer.settings
+        epochs = settings.steps * settings.batch_size / pool.epoch_length
+        return (
+            f"{len(pool)} scans, {pool.epoch_length} places an epoch; {settings.steps} steps of "
+            f"{settings.batch_size} places are {epochs:.1f} epochs"
+        )
+
     def run(self, *, wait: bool = False) -> None:
         """Trains what is not trained yet, and writes the encoder; `done.json` last.
 

@@ -46,6 +46,11 @@ class StepDisplay:
     ) -> None:
         self._progress.stop()
 
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
+        if self._watched:
+            self._progress.console.print(text, highlight=False, soft_wrap=True)
+
     def show(self, rows: Sequence[Mapping[str, Any]], waiting: float) -> None:
         """Shows the last row.
 

@@ -185,6 +185,9 @@ class Pretrainer:
 
     def _save(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         seen = self._all_seen()
+        for part in self.ranks.gather((self.pool.unreadable, self.pool.copies)):
+            self.pool.unreadable |= part[0]
+            self.pool.copies |= part[1]
         if self.ranks.rank != 0:
             return
         save_tensors(
@@ -199,6 +202,7 @@ class Pretrainer:
                 "history": self.history,
                 "seen": {number: vars(entry) for number, entry in sorted(seen.items())},
                 "unreadable": self.pool.unreadable,
+                "copies": sorted(self.pool.copies),
             },
         )
 
@@ -222,6 +226,7 @@ class Pretrainer:
                 number: AuditEntry(**entry) for number, entry in saved["seen"].items()
             }
             self.pool.unreadable |= saved["unreadable"]
+            self.pool.copies |= set(saved["copies"])
             return int(saved["step"])
         except (KeyError, ValueError, RuntimeError, TypeError) as error:
             raise RunError(

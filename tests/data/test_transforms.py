@@ -152,3 +152,15 @@ def test_absurd_spacing_is_refused_before_memory_is_asked_for() -> None:
     volume = linear_volume((20, 20, 20), (900.0, 900.0, 900.0))
     with pytest.raises(ScanError, match=r"phantom.*spacing.*900"):
         prepared(volume)
+
+
+@pytest.mark.parametrize("slices", [1, 33, 65])
+def test_scans_stored_upside_down_are_opened_whatever_is_left_for_the_last_slab(slices):
+    # One slice read backwards is in one piece for NumPy, and not for torch.
+    upside_down = np.diag([1.0, 1.0, -1.0, 1.0])
+    voxels = np.arange(4 * 5 * slices, dtype=np.int16).reshape(4, 5, slices)
+    volume = Volume(voxels=voxels, affine=upside_down)
+
+    case = prepare_case(volume, {}, spacing_mm=(1.0, 1.0, 1.0), name="scan")
+
+    assert np.array_equal(case.image, voxels[:, :, ::-1].transpose(2, 1, 0))
