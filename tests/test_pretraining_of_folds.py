@@ -174,7 +174,7 @@ def test_forgetting_a_patient_lists_the_encoders_and_removes_unfinished_ones(fin
     ("key", "message"),
     [
         ("encoder.widths=[8, 24]", "start.pretraining.encoder"),
-        ("spacing_mm=[3.0, 2.0, 2.0]", "start.pretraining.spacing_mm"),
+        ("spacing_mm=[4.5, 1.0, 1.0]", "start.pretraining.spacing_mm"),
         ("intensity.low_hu=-900", "start.pretraining.intensity"),
     ],
 )
