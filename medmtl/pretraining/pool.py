@@ -4,6 +4,7 @@ Nothing is looked at before it is needed. A scan that cannot be read is left out
 training of days must not end at its nine-thousandth scan; where many cannot, it is refused.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -61,6 +62,7 @@ class Pool:
         size: Of the views, in voxels.
         seed: Of the training.
         withheld: Content hashes of images that must not be seen, under whatever name.
+        trim_every_s: Seconds between looks at how large the cache has grown.
         seen: The scans that views were made of, by number; saved with the weights.
         unreadable: Why scans were left out, by number.
         copies: Scans left out because they show what is withheld, by number.
@@ -70,6 +72,7 @@ class Pool:
     size: Size
     seed: int
     withheld: frozenset[str] = frozenset()
+    trim_every_s: float = 30.0
     seen: dict[int, AuditEntry] = field(default_factory=dict, init=False)
     unreadable: dict[int, str] = field(default_factory=dict, init=False)
     copies: set[int] = field(default_factory=set, init=False)
@@ -82,6 +85,7 @@ class Pool:
         self._opener = ThreadPoolExecutor(1)
         self._open: dict[int, Future[CachedCase]] = {}
         self._shelf: tuple[int, int] | None = None
+        self._trimmed_s = -self.trim_every_s
 
     def __len__(self) -> int:
         return len(self._scans)
@@ -135,7 +139,10 @@ class Pool:
         self._opener.submit(self._trim, list(self._open.values()))
 
     def _trim(self, needed: Sequence[Future[CachedCase]]) -> None:
-        """Keeps the cache within its bound while the pool is larger than it."""
+        """Keeps the cache within its bound while the pool is larger than it; now and then."""
+        if time.monotonic() - self._trimmed_s < self.trim_every_s:
+            return
+        self._trimmed_s = time.monotonic()
         folders = [
             each.result().folder
             for each in needed

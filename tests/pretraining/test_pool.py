@@ -117,7 +117,7 @@ def test_a_pool_larger_than_the_cache_keeps_it_within_its_bound(manifest, tmp_pa
         spacing_mm=(1.5, 1.0, 1.0),
     )
     source = Source(loader=loader, scans=manifest.scans, aim="anywhere", visits=2)
-    pool = Pool(sources=[source], size=SIZE, seed=0)
+    pool = Pool(sources=[source], size=SIZE, seed=0, trim_every_s=0.0)
 
     for number in range(3 * pool.epoch_length):
         pool.place(number).case.read_image((slice(0, 1), slice(0, 1), slice(0, 1)))
