@@ -29,10 +29,9 @@ from medmtl.data.dataset import LesionDataset
 from medmtl.data.manifest import Manifest
 from medmtl.data.patches import ScanDataset
 from medmtl.data.tasks import OrganTask, Task, lesion_tasks, organ_tasks
-from medmtl.errors import RunError
 from medmtl.experiment.cell import CellJob
 from medmtl.experiment.learner import Split
-from medmtl.experiment.plan import read_plan
+from medmtl.experiment.plan import planned_cell
 from medmtl.experiment.testing import Judgement
 from medmtl.inference.network import make_network
 from medmtl.inference.organs import OrganSegmenter
@@ -49,10 +48,7 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
     Raises:
         RunError: There is no such cell.
     """
-    plan = {cell.cell_id: cell for cell in read_plan(run.plan)}
-    if cell_id not in plan:
-        raise RunError(f"{run.path.name} has no cell {cell_id!r}; there are: {', '.join(plan)}")
-    cell = plan[cell_id]
+    cell = planned_cell(run, cell_id)
     whole = load_config(run.config)
     config = resolve_arm(whole, cell.arm)
     manifest = build_manifest(config).included()

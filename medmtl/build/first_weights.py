@@ -22,7 +22,7 @@ from medmtl.config_file import load_config, resolve_arm
 from medmtl.config_pretraining import Pretraining
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.errors import ConfigError, RunError
-from medmtl.experiment.plan import Cell, read_plan
+from medmtl.experiment.plan import Cell, planned_cell
 from medmtl.experiment.pretraining import PretrainingJob
 from medmtl.experiment.progress import CellProgress, write_progress
 from medmtl.pretraining_folder import PretrainingFolder
@@ -152,10 +152,7 @@ def cell_weights(run: RunFolder, cell_id: str) -> FirstWeights | None:
     Raises:
         RunError: There is no such cell.
     """
-    plan = {cell.cell_id: cell for cell in read_plan(run.plan)}
-    if cell_id not in plan:
-        raise RunError(f"{run.path.name} has no cell {cell_id!r}; there are: {', '.join(plan)}")
-    cell = plan[cell_id]
+    cell = planned_cell(run, cell_id)
     config = resolve_arm(load_config(run.config), cell.arm)
     if config.start.pretraining is None:
         return None

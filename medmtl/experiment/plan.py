@@ -101,6 +101,18 @@ def read_plan(path: Path) -> list[Cell]:
         ) from error
 
 
+def planned_cell(run: RunFolder, cell_id: str) -> Cell:
+    """One cell of a run's plan.
+
+    Raises:
+        RunError: There is no plan, or no such cell in it.
+    """
+    plan = {cell.cell_id: cell for cell in read_plan(run.plan)}
+    if cell_id not in plan:
+        raise RunError(f"{run.path.name} has no cell {cell_id!r}; there are: {', '.join(plan)}")
+    return plan[cell_id]
+
+
 def freeze_plan(
     run: RunFolder,
     plan: Sequence[Cell],

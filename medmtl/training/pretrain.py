@@ -22,7 +22,7 @@ from medmtl.pretraining.schedule import seed_of
 from medmtl.pretraining.views import ViewMaker
 from medmtl.training.checkpoint import load_tensors, save_tensors
 from medmtl.training.ranks import Ranks
-from medmtl.training.rates import cosine_rate
+from medmtl.training.steps import learning_rate
 
 COLLAPSED_LOOKS = 3  # one may be an accident
 Row = dict[str, Any]
@@ -142,8 +142,11 @@ class Pretrainer:
         torch.manual_seed(seed_of(settings.seed, step) + self.ranks.rank)
         self.model.train()
         for group in optimizer.param_groups:
-            group["lr"] = cosine_rate(
-                settings.learning_rate, step - 1, settings.steps, settings.warmup_fraction
+            group["lr"] = learning_rate(
+                step - 1,
+                settings.steps,
+                peak=settings.learning_rate,
+                warmup_fraction=settings.warmup_fraction,
             )
         optimizer.zero_grad()
         for _ in range(settings.accumulate):
