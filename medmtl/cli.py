@@ -111,17 +111,19 @@ def cell(
     from medmtl.build.first_weights import make_first_weights
     from medmtl.run_folder import RunFolder
 
-    make_first_weights(RunFolder(run), cell_id, job_id=pretraining or None)
-    if pretraining:
-        return
-    from medmtl.build.cell import build_cell
-    from medmtl.experiment.lock import cell_lock
-
     folder = RunFolder(run).cell(cell_id)
-    job = build_cell(RunFolder(run), cell_id)
-    with cell_lock(folder.lock):
-        if not folder.done.is_file():
-            job.run()
+    if pretraining:
+        make_first_weights(RunFolder(run), cell_id, job_id=pretraining)
+        return
+    if not folder.done.is_file():
+        make_first_weights(RunFolder(run), cell_id)
+        from medmtl.build.cell import build_cell
+        from medmtl.experiment.lock import cell_lock
+
+        job = build_cell(RunFolder(run), cell_id)
+        with cell_lock(folder.lock):
+            if not folder.done.is_file():
+                job.run()
     print(f"cell:    {folder.path}")
 
 

@@ -5,6 +5,7 @@ runs/<name>/
   plan.csv           a row a cell
   folds.csv          a row a patient: in which fold it is tested
   provenance.json    versions, commit, digest of the data
+  first_weights.csv  which encoder a cell begins with, where one is pretrained for its fold
   cells/<id>/        one trained cell, see `CellFolder`
   out_of_fold.csv    a row an output of a test case, all cells and baselines
   segmentation.csv   a row a segmented structure of a test case
@@ -138,6 +139,11 @@ class RunFolder:
     def contents(self) -> Path:
         """A row a scan: whose it is, which fold, and the hash of its content."""
         return self.path / "contents.csv"
+
+    @property
+    def first_weights(self) -> Path:
+        """A row a cell that begins with a pretrained encoder: which one."""
+        return self.path / "first_weights.csv"
 
     @property
     def out_of_fold(self) -> Path:

@@ -1,17 +1,24 @@
 """An experiment that pretrains its own encoders: for each fold, never on those who are tested."""
 
 import json
+import os
 import shutil
+from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from medmtl.data.contamination.exposure import Exposure
+from medmtl.data.contamination.facts import audit_entry
 from medmtl.data.manifest_files import read_manifest
 from medmtl.training.checkpoint import save_tensors
 from tests.small_experiment import CONFIG as EXPERIMENT
 from tests.small_experiment import run_command
 from tests.small_pretraining import write_pretraining
+from tests.synthetic import write_cohort
 
 ARMS = """\
 arms:
@@ -68,9 +75,6 @@ def test_no_patient_who_is_tested_was_seen(finished):
     folds = pd.read_csv(run / "folds.csv")
     contents = pd.read_csv(run / "contents.csv").set_index("scan_id")["content_hash"]
     manifest = read_manifest(finished / "cohort" / "manifest")
-    from medmtl.data.contamination.exposure import Exposure
-    from medmtl.data.contamination.facts import audit_entry
-
     for (arm, fold), before in exposures(run).items():
         if arm == "scratch":
             continue
@@ -118,8 +122,6 @@ def test_an_outside_pool_is_pretrained_once_and_copies_of_own_scans_are_left_out
     config = write_experiment(tmp_path)
     own = read_manifest(tmp_path / "cohort" / "manifest")
     pool = tmp_path / "archive"
-    from tests.synthetic import write_cohort
-
     archive = write_cohort(pool, patients=6, seed=9)
     # The archive's first image is a copy of one of our own, under another name.
     copied = own.resolve(own.scans[0].image).read_bytes()
@@ -194,3 +196,62 @@ def test_a_dry_run_tells_of_the_pretraining(tmp_path, medmtl):
 
     assert answer.code == 0, answer.err
     assert "before:  'small' is pretrained, 6 steps, once or for each of 2 folds" in answer.out
+
+
+def add_follow_up(folder):
+    """Gives the first patient a second scan, that no head looks at; returns its file."""
+    manifest = read_manifest(folder)
+    image = manifest.resolve(manifest.scans[0].image)
+    volume = nib.load(image)
+    shown = (np.asarray(volume.dataobj) + 7).astype(np.int16)
+    copied = image.with_name("follow-up.nii.gz")
+    nib.save(nib.Nifti1Image(shown, volume.affine), copied)
+    table = pd.read_csv(folder / "scans.csv", dtype=str, keep_default_na=False)
+    row = table.iloc[[0]].assign(scan_id="follow-up", series_id="follow-up", organ_mask="")
+    row["annotated"] = ""
+    row["image"] = str(Path(manifest.scans[0].image).with_name(copied.name))
+    pd.concat([table, row]).to_csv(folder / "scans.csv", index=False)
+    return copied
+
+
+def test_a_copy_of_a_tested_patients_scan_that_no_head_looks_at_is_left_out_too(tmp_path):
+    config = write_experiment(tmp_path)
+    follow_up = add_follow_up(tmp_path / "cohort" / "manifest")
+    archive = write_cohort(tmp_path / "archive", patients=6, seed=9)
+    archive.resolve(archive.scans[0].image).write_bytes(follow_up.read_bytes())
+    rename_patients(tmp_path / "archive" / "manifest")
+
+    ended = run_command(
+        "cross-validate", config, "--set",
+        "arms.begun.set={start.pretraining: pretraining.yaml, "
+        "start.pretraining.pool: [{manifest: archive/manifest, aim: anywhere}]}",
+        "--set", "arms.frozen.set={start.pretraining: null}", cwd=tmp_path,
+    )  # fmt: skip
+
+    assert ended.returncode == 0, ended.stderr
+    (made,) = (tmp_path / "runs" / "pretrained").glob("*/done.json")
+    assert json.loads(made.read_text())["copies_left_out"] == 1
+
+
+def test_a_run_whose_pool_has_changed_is_refused(finished, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    shutil.rmtree(home / "runs" / "small" / "cells" / "begun_r0_f1")
+    first = next((home / "cohort").rglob("*.nii.gz"))
+    os.utime(first, (1, 1))
+
+    ended = run_command("cross-validate", "config.yaml", cwd=home)
+
+    assert ended.returncode == 2
+    assert "was begun with another pool of small" in ended.stderr
+
+
+def test_a_finished_cell_is_not_pretrained_for_again(finished, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(finished, home)
+    shutil.rmtree(home / "runs" / "pretrained")
+
+    ended = run_command("cell", "runs/small", "begun_r0_f0", cwd=home)
+
+    assert ended.returncode == 0, ended.stderr
+    assert not (home / "runs" / "pretrained").exists()

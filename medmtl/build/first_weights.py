@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from medmtl.build.data import build_manifest
+from medmtl.build.data import build_loader, build_manifest
 from medmtl.build.pretraining import (
     build_pretraining,
     build_sources,
@@ -20,6 +20,7 @@ from medmtl.build.pretraining import (
 from medmtl.config import Config
 from medmtl.config_file import load_config, resolve_arm
 from medmtl.config_pretraining import Pretraining
+from medmtl.data.cases import ScanImage
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.errors import ConfigError, RunError
 from medmtl.experiment.plan import Cell, planned_cell
@@ -31,6 +32,7 @@ from medmtl.run_folder import (
     read_contents,
     read_folds,
     write_json,
+    write_table,
 )
 from medmtl.training.pretrain import Row
 from medmtl.training.ranks import Ranks
@@ -93,14 +95,25 @@ def first_weights(
         return None
     own = folds[folds["repeat"] == cell.repeat]
     tested = set(own.loc[own["fold"] == cell.fold, "patient_id"])
+    pool = [scan for source in build_sources(pretraining) for scan in source.scans]
     withheld = [scan for scan in manifest.scans if scan.patient_id in tested]
-    if not _holds_own(pretraining, manifest):
+    if not _holds_own(pool, manifest):
         withheld = list(manifest.scans)  # a copy under another name is left out for all folds
+    series = frozenset(scan.series_id for scan in withheld if scan.series_id)
+    patients = {scan.patient_id for scan in withheld}
+    # Who has a series of a tested patient is that patient, whatever the name.
+    patients |= {scan.patient_id for scan in pool if scan.series_id in series}
+    loader = build_loader(config, manifest)
+
+    def content(scan: Scan) -> str:
+        # A run has written down the scans that its heads look at; these may not be all.
+        return contents.get(scan.scan_id) or ScanImage(loader, scan).facts.content_hash
+
     return FirstWeights(
         config=pretraining.model_copy(update={"cache": config.cache}),
-        patients=frozenset(scan.patient_id for scan in withheld),
-        series=frozenset(scan.series_id for scan in withheld if scan.series_id),
-        contents=frozenset(contents[s.scan_id] for s in withheld if s.scan_id in contents),
+        patients=frozenset(patients),
+        series=series,
+        contents=frozenset(map(content, withheld)),
         output=config.output,
     )
 
@@ -135,15 +148,11 @@ def require_fitting(config: Config, arm: str) -> None:
             )
 
 
-def _holds_own(pretraining: Pretraining, manifest: Manifest) -> bool:
+def _holds_own(pool: Sequence[Scan], manifest: Manifest) -> bool:
     """Whether a pool has scans of the experiment's patients, by their ids or their series."""
     patients = {scan.patient_id for scan in manifest.scans}
     series = {scan.series_id for scan in manifest.scans if scan.series_id}
-    return any(
-        scan.patient_id in patients or scan.series_id in series
-        for source in build_sources(pretraining)
-        for scan in source.scans
-    )
+    return any(scan.patient_id in patients or scan.series_id in series for scan in pool)
 
 
 def cell_weights(run: RunFolder, cell_id: str) -> FirstWeights | None:
@@ -172,13 +181,26 @@ def first_weights_file(
         return config.start.weights
     wanted = first_weights(config, manifest, read_folds(run), read_contents(run), cell)
     assert wanted is not None
-    folder = wanted.folder()
+    folder = _frozen_folder(run, cell.cell_id, wanted)
     if not folder.done.is_file():
         raise RunError(
-            f"the encoder that {cell.cell_id} begins with is not pretrained yet, or its scans or "
-            f"settings have changed since; 'medmtl cell {run.path} {cell.cell_id}' makes it"
+            f"the encoder that {cell.cell_id} begins with is not pretrained yet; "
+            f"'medmtl cell {run.path.name} {cell.cell_id}' does so"
         )
     return folder.encoder
+
+
+def _frozen_folder(run: RunFolder, cell_id: str, wanted: FirstWeights) -> PretrainingFolder:
+    """Where a cell's encoder is; refused where the pool is no longer what the run began with."""
+    folder = wanted.folder()
+    frozen = read_first_weights(run)
+    if frozen.get(cell_id, folder.path.name) != folder.path.name:
+        raise RunError(
+            f"{run.path.name} was begun with another pool of {wanted.config.name}: scans are new, "
+            "gone, changed or copied without their times since; put them back, or give the "
+            "experiment another name"
+        )
+    return folder
 
 
 def make_first_weights(run: RunFolder, cell_id: str, *, job_id: str | None = None) -> None:
@@ -201,7 +223,7 @@ def make_first_weights(run: RunFolder, cell_id: str, *, job_id: str | None = Non
         progress = CellProgress(stage="pretraining", epoch=int(rows[-1]["step"]), epochs=steps)
         write_progress(own.progress, progress)
 
-    folder = wanted.folder()
+    folder = _frozen_folder(run, cell_id, wanted)
     if not folder.done.is_file():
         wanted.job(tell).run(wait=True)
     if job_id is not None:
@@ -211,19 +233,41 @@ def make_first_weights(run: RunFolder, cell_id: str, *, job_id: str | None = Non
 def pretraining_jobs(
     config: Config, manifest: Manifest, run: RunFolder, plan: Sequence[Cell]
 ) -> dict[str, str]:
-    """What is to be pretrained before the cells of a plan: a job's id, and a cell it is for."""
-    folds = read_folds(run)
-    contents = read_contents(run)
+    """Freezes which encoder each cell begins with, and says which are still to be pretrained.
+
+    Returns:
+        A job's id, and a cell that it is for.
+
+    Raises:
+        RunError: The run was begun with another pool.
+    """
+    folds, contents = read_folds(run), read_contents(run)
     jobs: dict[str, str] = {}
+    frozen = read_first_weights(run)
+    planned: dict[tuple[str, int, int], PretrainingFolder] = {}
     for arm in config.arms:
         own = resolve_arm(config, arm)
-        for cell in plan:
-            if cell.arm != arm or run.cell(cell.cell_id).done.is_file():
-                continue
-            wanted = first_weights(own, manifest, folds, contents, cell)
-            if wanted is None:
-                break
-            folder = wanted.folder()
-            if not folder.done.is_file():
-                jobs.setdefault(f"{JOB}{folder.path.name}", cell.cell_id)
+        if own.start.pretraining is None:
+            continue
+        for cell in [cell for cell in plan if cell.arm == arm]:
+            key = (own.start.pretraining.model_dump_json(), cell.repeat, cell.fold)
+            if key not in planned:
+                wanted = first_weights(own, manifest, folds, contents, cell)
+                assert wanted is not None
+                planned[key] = _frozen_folder(run, cell.cell_id, wanted)
+            frozen[cell.cell_id] = planned[key].path.name
+            done = planned[key].done.is_file() or run.cell(cell.cell_id).done.is_file()
+            if not done:
+                jobs.setdefault(f"{JOB}{planned[key].path.name}", cell.cell_id)
+    if frozen:
+        table = pd.DataFrame(sorted(frozen.items()), columns=["cell", "encoder"])
+        write_table(run.first_weights, table)
     return jobs
+
+
+def read_first_weights(run: RunFolder) -> dict[str, str]:
+    """Which encoder each cell of a run begins with, as it was frozen; none before."""
+    if not run.first_weights.is_file():
+        return {}
+    table = pd.read_csv(run.first_weights, dtype=str, keep_default_na=False)
+    return dict(zip(table["cell"], table["encoder"], strict=True))

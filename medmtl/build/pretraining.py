@@ -141,8 +141,10 @@ def build_sources(
             )
         )
     if not any(source.scans for source in sources):
-        names = ", ".join(each.manifest.name for each in config.pool)
-        raise ManifestError(f"pool: no scan is left of {names}; add a manifest")
+        names = ", ".join(map(str, (each.manifest for each in config.pool)))
+        aimed = any(each.aim == "lesions" for each in config.pool)
+        why = " (aim: lesions needs positions in lesions.csv)" if aimed else ""
+        raise ManifestError(f"pool: no scan is left of {names}{why}; add a manifest")
     return sources
 
 

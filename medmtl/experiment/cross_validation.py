@@ -51,7 +51,8 @@ class CrossValidation:
         manifest: Without the excluded cases.
         preparations: Which scans are opened on each working grid that the arms use.
         guard: Made when it is needed: what is refused before anything is trained.
-        pretrainings: What is to be pretrained before the cells: a job's id, a cell it is for.
+        pretrainings: Freezes which encoder each cell begins with, and tells what is to be
+            pretrained before: a job's id, a cell it is for.
         label_fractions: By arm, the share of the training patients whose labels it looks at.
         baselines: From the finished segmentations to scores by name.
         evaluation: How it is judged.
@@ -153,6 +154,7 @@ class CrossValidation:
         freeze_plan(self.run, self.plan, self.config_text, self.folds, self.binding)
         try:
             self._prepare()
+            self.pretrainings()
         except MedmtlError:
             if new:  # so that the name is free for what the message advises
                 for path in (self.run.plan, self.run.folds, self.run.config):

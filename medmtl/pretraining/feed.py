@@ -5,11 +5,13 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from medmtl.errors import RunError
 from medmtl.pretraining.method import Views
 from medmtl.pretraining.pool import Pool
 from medmtl.pretraining.views import ViewMaker
 
 AHEAD = 3  # batches
+TRIES = 3
 
 
 class Feed:
@@ -38,6 +40,7 @@ class Feed:
 
         Raises:
             TrainingError: Too many scans cannot be read.
+            RunError: The cache is too small.
         """
         while len(self._coming) < AHEAD and (numbers := next(self._batches, None)) is not None:
             self._coming.append(self._thread.submit(self._make, numbers))
@@ -52,4 +55,13 @@ class Feed:
         self._pool.close()
 
     def _make(self, numbers: Sequence[int]) -> Views:
-        return self._maker.make([self._pool.place(number) for number in numbers], pairs=self._pairs)
+        for _ in range(TRIES):
+            try:
+                places = [self._pool.place(number) for number in numbers]
+                return self._maker.make(places, pairs=self._pairs)
+            except FileNotFoundError:
+                # A cache smaller than what its users need: somebody made room.
+                self._pool.reopen()
+        raise RunError(
+            "cached scans are removed faster than they are looked at; set a larger cache.max_gb"
+        )

@@ -150,22 +150,50 @@ class Pool:
         ]
         self.sources[0].loader.cache.trim(keep=frozenset(folders))
 
+    def reopen(self) -> None:
+        """Opens the scans again: another process, or this one, has removed a cached case."""
+        self._open.clear()
+        self._shelf = None
+
     def _readable(self, visit: Visit) -> int:
-        """The visit's scan; or where it must not or cannot be seen, the next of its shelf."""
+        """The visit's scan; or where it must not or cannot be seen, the next that can.
+
+        Of its shelf, or of the next one, which is being opened already.
+        """
         shelf = self._schedule.scans_of(visit.shelf)
         start = shelf.index(visit.scan)
-        for scan in [*shelf[start:], *shelf[:start]]:
+        behind = self._schedule.scans_of((visit.shelf[0], visit.shelf[1] + 1))
+        for scan in dict.fromkeys([*shelf[start:], *shelf[:start], *behind]):
             try:
-                if self._open[scan].result().content_hash not in self.withheld:
+                case = self._open[scan].result()
+                self._require_positions(scan, case)
+            except (ScanError, ManifestError) as error:
+                self._leave_out(scan, str(error))
+            except OSError as error:
+                name = self._scans[scan][1].scan_id
+                self._leave_out(scan, f"{name}: {error.strerror or 'cannot be read'}")
+            else:
+                if case.content_hash not in self.withheld:
                     return scan
                 self.copies.add(scan)
-            except (ScanError, ManifestError) as error:
-                self.unreadable[scan] = str(error)
-                self._require_few_unreadable()
         raise TrainingError(
-            f"none of {len(shelf)} scans that stand together in the pool can be used: "
-            f"{len(self.copies)} show what is tested, {len(self.unreadable)} cannot be read"
+            f"none of {len(shelf) + len(behind)} scans that stand together in the pool can be "
+            f"used: {len(self.copies)} show what is tested, {len(self.unreadable)} cannot be read"
         )
+
+    def _require_positions(self, scan: int, case: CachedCase) -> None:
+        source, row = self._scans[scan]
+        for position_mm in source.positions_mm.get(row.scan_id, ()):
+            centre = world_to_voxel(case.affine, position_mm)
+            if (centre < -0.5).any() or (centre > np.array(case.shape) - 0.5).any():
+                raise ScanError(
+                    f"{row.scan_id}: a lesion's position lies outside the scan; are its "
+                    "coordinates RAS mm?"
+                )
+
+    def _leave_out(self, scan: int, reason: str) -> None:
+        self.unreadable[scan] = reason
+        self._require_few_unreadable()
 
     def _require_few_unreadable(self) -> None:
         met = len(self.unreadable) + len(self.seen)

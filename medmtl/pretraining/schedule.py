@@ -3,6 +3,7 @@
 So nothing needs to be saved to go on after a restart, and any number of processes agree.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -85,8 +86,9 @@ class Schedule:
         generator = np.random.default_rng((self._seed, epoch))
         scans = generator.permutation(len(self._visits))
         rows = []
-        for number, first in enumerate(range(0, len(scans), self._shelf)):
-            on_shelf = scans[first : first + self._shelf]
+        # Of about equal lengths: a shelf of a single scan that cannot be read would be none.
+        shelves = np.array_split(scans, math.ceil(len(scans) / self._shelf))
+        for number, on_shelf in enumerate(shelves):
             visits = generator.permutation(np.repeat(on_shelf, self._visits[on_shelf]))
             rows.append(np.stack([visits, np.full(len(visits), number)], axis=1))
         return np.concatenate(rows)

@@ -121,6 +121,7 @@ class Pretrainer:
             if self._is_due(step, self.settings.look_every):
                 self._look(step)
                 self.on_look(self.history, feed.waited_s / (time.monotonic() - begun_s))
+                self._require_alive(step)
             late = self.ranks.first_says(time.monotonic() - saved_s >= self.save_every_s)
             if late or step == self.settings.steps:
                 self._save(step, optimizer)
@@ -173,22 +174,26 @@ class Pretrainer:
             row |= {f"probe_{name}": score for name, score in self.probe(self.encoder).items()}
         row["collapsed"] = self._monitor.verdict(numbers) or ""
         self.history.append(row)
+
+    def _require_alive(self, step: int) -> None:
         last = self.history[-COLLAPSED_LOOKS:]
         warm = step > self.settings.warmup_fraction * self.settings.steps
         dead = len(last) == COLLAPSED_LOOKS and all(each["collapsed"] for each in last)
         if self.ranks.first_says(warm and dead):
-            raise TrainingError(f"step {step}: the features have collapsed: {row['collapsed']}")
+            why = last[-1]["collapsed"]
+            raise TrainingError(f"step {step}: the features have collapsed: {why}")
 
     def _is_due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self.settings.steps
 
     def _all_seen(self) -> dict[int, AuditEntry]:
-        parts = self.ranks.gather(self.pool.seen)
+        parts = self.ranks.gather(dict(self.pool.seen))  # views are being made meanwhile
         return {number: entry for part in parts for number, entry in part.items()}
 
     def _save(self, step: int, optimizer: torch.optim.Optimizer) -> None:
         seen = self._all_seen()
-        for part in self.ranks.gather((self.pool.unreadable, self.pool.copies)):
+        means = self.ranks.gather(self._means.state())
+        for part in self.ranks.gather((dict(self.pool.unreadable), set(self.pool.copies))):
             self.pool.unreadable |= part[0]
             self.pool.copies |= part[1]
         if self.ranks.rank != 0:
@@ -201,10 +206,10 @@ class Pretrainer:
                 "model": self.model.state_dict(),
                 "optimizer": optimizer.state_dict(),
                 "monitor": self._monitor.state_dict(),
-                "means": self._means.state(),
+                "means": means,
                 "history": self.history,
                 "seen": {number: vars(entry) for number, entry in sorted(seen.items())},
-                "unreadable": self.pool.unreadable,
+                "unreadable": dict(self.pool.unreadable),
                 "copies": sorted(self.pool.copies),
             },
         )
@@ -223,7 +228,8 @@ class Pretrainer:
             self.model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
             self._monitor.load_state_dict(saved["monitor"])
-            self._means.restore(saved["means"])
+            if len(saved["means"]) == self.ranks.count:
+                self._means.restore(saved["means"][self.ranks.rank])
             self.history = saved["history"]
             self.pool.seen |= {
                 number: AuditEntry(**entry) for number, entry in saved["seen"].items()

@@ -8,7 +8,9 @@ from medmtl.data.cases import CaseLoader
 from medmtl.data.geometry import voxel_to_world
 from medmtl.errors import TrainingError
 from medmtl.pretraining import pool as pool_module
+from medmtl.pretraining.feed import Feed
 from medmtl.pretraining.pool import Pool, Source
+from medmtl.pretraining.views import ViewMaker
 from tests.synthetic import write_cohort
 
 SIZE = (4, 8, 8)
@@ -144,3 +146,58 @@ def test_views_aimed_at_lesions_lie_at_their_positions(manifest, tmp_path):
         place = pool.place(number)
         world = voxel_to_world(place.case.affine, place.centre)
         assert np.abs(np.array(everywhere) - world).sum(1).min() < 1e-3
+
+
+def test_one_bad_scan_that_stands_alone_on_a_shelf_ends_nothing(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr(pool_module, "SHELF_SCANS", 1)
+    manifest.resolve(manifest.scans[4].image).write_bytes(b"nothing")
+    pool = make_pool(manifest, tmp_path)
+
+    for number in range(2 * pool.epoch_length):
+        pool.place(number)
+    assert len(pool.unreadable) == 1
+
+
+def test_an_image_that_the_system_will_not_read_is_left_out_without_its_path(
+    manifest, tmp_path, monkeypatch
+):
+    pool = make_pool(manifest, tmp_path)
+    broken, opened = manifest.scans[2], CaseLoader.open
+
+    def open_or_fail(self, scan, image=None):
+        if scan.scan_id == broken.scan_id:
+            raise PermissionError(13, "Permission denied", str(tmp_path / "somebody" / "image"))
+        return opened(self, scan, image)
+
+    monkeypatch.setattr(CaseLoader, "open", open_or_fail)
+    for number in range(pool.epoch_length):
+        pool.place(number)
+    assert list(pool.unreadable.values()) == [f"{broken.scan_id}: Permission denied"]
+
+
+def test_positions_beyond_their_scans_are_refused_rather_than_looked_at(manifest, tmp_path):
+    loader = make_pool(manifest, tmp_path).sources[0].loader
+    far = {scan.scan_id: [(5000.0, 5000.0, 5000.0)] for scan in manifest.scans}
+    source = Source(loader=loader, scans=manifest.scans, aim="lesions", visits=1, positions_mm=far)
+
+    with pytest.raises(TrainingError, match="outside the scan"):
+        Pool(sources=[source], size=SIZE, seed=0).place(0)
+
+
+def test_batches_are_made_although_others_make_room_in_the_cache(manifest, tmp_path):
+    pool = make_pool(manifest, tmp_path)
+    maker = ViewMaker(
+        size=SIZE, spacing_mm=(1.5, 1.0, 1.0), low_hu=-1000.0, high_hu=400.0,
+        rotation_degrees=0.0, scaling=0.0, flips=(False, False, False),
+        shift_mm=(0.0, 0.0, 0.0), window_hu=0.0, noise_hu=0.0, kernel=0.0,
+    )  # fmt: skip
+    feed = Feed(pool=pool, maker=maker, pairs=False, batches=iter([[0, 1], [2, 3], [4, 5]]))
+    before = feed.next()
+    cache = pool.sources[0].loader.cache
+    for case in cache.cases():
+        cache.remove(case)
+
+    after = feed.next()
+
+    feed.close()
+    assert before.plain.shape == after.plain.shape
