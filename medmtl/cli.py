@@ -109,9 +109,10 @@ def cell(
 
         exit_with_parent()
     from medmtl.build.first_weights import make_first_weights
+    from medmtl.experiment.plan import planned_cell
     from medmtl.run_folder import RunFolder
 
-    folder = RunFolder(run).cell(cell_id)
+    folder = RunFolder(run).cell(planned_cell(RunFolder(run), cell_id).cell_id)
     if pretraining:
         make_first_weights(RunFolder(run), cell_id, job_id=pretraining)
         return

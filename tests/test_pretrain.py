@@ -77,6 +77,7 @@ def test_a_killed_pretraining_goes_on_and_ends_with_the_same_bits(tmp_path):
     assert (one / TABLE).read_bytes() == (other / TABLE).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [MOCO, SIMCLR])
 def test_two_processes_learn_what_one_learns_at_the_same_batch(tmp_path, method):
     config = write_pretraining(tmp_path, method)

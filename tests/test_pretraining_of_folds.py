@@ -85,6 +85,7 @@ def test_no_patient_who_is_tested_was_seen(finished):
             assert bool(seen) == (scan.patient_id not in tested)
 
 
+@pytest.mark.slow
 def test_a_second_run_finds_the_encoders_made(finished):
     before = {
         path: path.stat().st_mtime_ns
@@ -103,6 +104,7 @@ def test_a_second_run_finds_the_encoders_made(finished):
     assert after == before
 
 
+@pytest.mark.slow
 def test_a_cell_alone_pretrains_what_it_needs(tmp_path):
     config = write_experiment(tmp_path)
     prepared = run_command("cross-validate", config, "--prepare", cwd=tmp_path)
@@ -118,6 +120,7 @@ def test_a_cell_alone_pretrains_what_it_needs(tmp_path):
     assert done["cell"] == "begun_r0_f1"
 
 
+@pytest.mark.slow
 def test_an_outside_pool_is_pretrained_once_and_copies_of_own_scans_are_left_out(tmp_path):
     config = write_experiment(tmp_path)
     own = read_manifest(tmp_path / "cohort" / "manifest")

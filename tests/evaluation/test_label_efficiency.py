@@ -194,6 +194,7 @@ def test_what_cannot_be_compared_is_refused():
         measure(halves)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_no_difference_where_there_is_none():
     few = Resampling(samples=100, seed=0)
     noise = {f"{source}-full-{n}": 1.0 for source in ("moco", "scratch") for n in (10, 30, 100)}

@@ -75,6 +75,7 @@ def test_maps_of_windows_of_any_size_are_as_claimed_and_logits_as_large_as_the_w
         assert all(torch.isfinite(each).all() for each in logits.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["resnet", "densenet", "efficientnet", "vit", "swin"])
 @torch.no_grad()
 def test_a_large_window_is_taken(kind: str) -> None:
