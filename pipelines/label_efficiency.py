@@ -60,7 +60,8 @@ def publish() -> None:
         resampling=Resampling(),
         folds=FOLDS,
     )
-    commits = dict.fromkeys(read_json(folder / "provenance.json")["commit"] for folder in kept)
+    cells = [cell for folder in kept for cell in read_json(folder / "cells.json").values()]
+    commits = dict.fromkeys(cell["commit"] for cell in cells)
     write_label_efficiency(
         found,
         command="python pipelines/label_efficiency.py ../shared/data",

@@ -33,8 +33,8 @@ def keeping(run: RunFolder, folder: Path) -> Iterator[None]:
 
     Args:
         run: Its folder.
-        folder: Of `predictions.csv`, rows as in `out_of_fold.csv`, `cells.json` with what each
-            cell wrote when it was finished, and `provenance.json` of the run.
+        folder: Of `predictions.csv`, rows as in `out_of_fold.csv`, and `cells.json` with what
+            each cell wrote when it was finished, and the commit of the code.
     """
     restore_cells(run, folder)
     ended = threading.Event()
@@ -67,12 +67,12 @@ def keep_cells(run: RunFolder, folder: Path) -> int:
         for cell in read_plan(run.plan)
         if cell.cell_id not in facts and run.cell(cell.cell_id).done.is_file()
     ]
+    # Cells of one experiment may come from several sessions, so each says which code made it.
+    made_by = {"commit": read_json(run.provenance)["commit"]} if run.provenance.is_file() else {}
     for cell in new:
         own = run.cell(cell.cell_id)
-        facts[cell.cell_id] = read_json(own.done)
+        facts[cell.cell_id] = {**read_json(own.done), **made_by}
         tables.append(_read(own.out_of_fold))
-    if new and run.provenance.is_file():
-        write_json(folder / "provenance.json", read_json(run.provenance))
     if new:
         write_table(folder / "predictions.csv", pd.concat(tables, ignore_index=True))
         write_json(folder / "cells.json", facts)
