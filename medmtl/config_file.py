@@ -31,6 +31,9 @@ from medmtl.config_pretraining import Pretraining
 from medmtl.errors import ConfigError
 
 Model = TypeVar("Model", bound=Knobs)
+# What may change while a pretraining goes on: its encoder does not hang on it.
+FREE_OF_PRETRAINING = ("output", "cache", "tracking", "probe")
+FREE_OF_ITS_TRAINING = ("save_every_s", "threads")
 # What an arm may depart in; the rest holds for the whole experiment.
 OF_ONE_ARM = (
     "spacing_mm", "intensity", "windows", "patches", "encoder", "heads", "augmentation", "start",
@@ -149,10 +152,9 @@ def binding_pretraining(text: str) -> str:
 
 
 def _binding_pretraining(values: Any) -> Any:
-    free = ("output", "cache", "tracking", "probe")
-    bound = {key: value for key, value in values.items() if key not in free}
-    own = ("save_every_s", "threads")
-    return {**bound, "training": {k: v for k, v in bound["training"].items() if k not in own}}
+    bound = {key: value for key, value in values.items() if key not in FREE_OF_PRETRAINING}
+    training = {k: v for k, v in bound["training"].items() if k not in FREE_OF_ITS_TRAINING}
+    return {**bound, "training": training}
 
 
 def _load_all(path: Path, overrides: Sequence[str]) -> Loaded:

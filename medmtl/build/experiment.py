@@ -1,6 +1,6 @@
 """A whole cross-validation from its configuration, or from a run folder."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -40,6 +40,7 @@ from medmtl.experiment.baselines import (
 )
 from medmtl.experiment.cross_validation import CrossValidation, EvaluationSettings
 from medmtl.experiment.folds import assign_folds, read_folds
+from medmtl.experiment.guard import Guard
 from medmtl.experiment.plan import make_plan
 from medmtl.run_folder import RunFolder, require_begun
 from medmtl.run_folder import read_folds as read_run_folds
@@ -59,10 +60,10 @@ def build_cross_validation(config: Config) -> CrossValidation:
     if lesion_tasks(build_tasks(config, manifest.card)):
         require_positions(manifest)
     _require_columns(config, manifest)
-    build_guard(config)  # weights that cannot be read, or do not say what they saw, fail at once
+    guard = build_guard(config)  # weights that cannot be read, or do not say, fail at once
     folds = build_folds(config, manifest)
     require_classes(config, manifest, folds)
-    return _assemble(config, manifest, RunFolder(run_path(config)), folds)
+    return _assemble(config, manifest, RunFolder(run_path(config)), folds, lambda: guard)
 
 
 def build_from_run(path: Path) -> CrossValidation:
@@ -84,11 +85,15 @@ def build_from_run(path: Path) -> CrossValidation:
             f"{run.path.name}: {len(new)} patients of the manifest are in no fold of this run "
             f"({some_of(new)}); it was begun with another manifest"
         )
-    return _assemble(config, manifest, run, folds)
+    return _assemble(config, manifest, run, folds, lambda: build_guard(config))
 
 
 def _assemble(
-    config: Config, manifest: Manifest, run: RunFolder, folds: pd.DataFrame
+    config: Config,
+    manifest: Manifest,
+    run: RunFolder,
+    folds: pd.DataFrame,
+    guard: Callable[[], Guard],
 ) -> CrossValidation:
     tasks = build_tasks(config, manifest.card)
     arms = [resolve_arm(config, arm) for arm in config.arms]
@@ -105,7 +110,7 @@ def _assemble(
         binding=binding_part,
         manifest=manifest,
         preparations=_preparations(arms, manifest),
-        guard=lambda: build_guard(config),
+        guard=guard,
         pretrainings=lambda: pretraining_jobs(config, manifest, run, plan),
         label_fractions=label_fractions(config),
         baselines=lambda segmentation: _baselines(config, tasks, segmentation),

@@ -12,7 +12,12 @@ from torch import nn
 from medmtl.build.data import voxels_of
 from medmtl.build.learning import build_encoder
 from medmtl.build.probe import build_probe
-from medmtl.config_file import binding_pretraining, dump_config
+from medmtl.config_file import (
+    FREE_OF_ITS_TRAINING,
+    FREE_OF_PRETRAINING,
+    binding_pretraining,
+    dump_config,
+)
 from medmtl.config_pretraining import (
     MaskedAutoencoder,
     MoCo,
@@ -42,10 +47,6 @@ from medmtl.pretraining.views import ViewMaker
 from medmtl.pretraining_folder import PretrainingFolder
 from medmtl.training.pretrain import Pretrainer, PretrainingSettings, Row
 from medmtl.training.ranks import Ranks
-
-# What may change while a training goes on: it does not change what is learnt.
-FREE = ("name", "output", "cache", "tracking", "probe")
-FREE_OF_TRAINING = ("save_every_s", "threads")
 
 
 def build_pretraining(
@@ -89,7 +90,7 @@ def build_pretraining(
         pool=Pool(sources=sources, size=_size(config), seed=config.seed, withheld=withheld),
         maker=_build_maker(config),
         settings=PretrainingSettings(
-            **knobs.model_dump(exclude=set(FREE_OF_TRAINING)),
+            **knobs.model_dump(exclude=set(FREE_OF_ITS_TRAINING)),
             probe_every=config.probe.every if config.probe else knobs.steps,
             seed=config.seed,
         ),
@@ -245,8 +246,10 @@ def pretraining_fingerprint(
 
     Of images it takes size and time of change: to hash a whole archive would take hours.
     """
-    values: dict[str, Any] = json.loads(config.model_dump_json(exclude=set(FREE)))
-    for key in FREE_OF_TRAINING:
+    values: dict[str, Any] = json.loads(
+        config.model_dump_json(exclude={"name", *FREE_OF_PRETRAINING})
+    )
+    for key in FREE_OF_ITS_TRAINING:
         values["training"].pop(key)
     for each in values["pool"]:
         each.pop("manifest")

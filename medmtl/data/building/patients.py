@@ -12,6 +12,7 @@ from medmtl.data.adapters.table import without_ending
 from medmtl.data.building.candidates import Candidate
 from medmtl.data.building.whose import Whose
 from medmtl.data.faults import is_safe_id
+from medmtl.data.pattern import compile_patient_from
 from medmtl.data.privacy.identity import Identity
 from medmtl.data.privacy.secret import Secret
 from medmtl.errors import ManifestError
@@ -65,15 +66,7 @@ def make_rule(
     if by is not None and pattern is not None:
         raise ManifestError("give --patient or --patient-from, not both")
     if pattern is not None:
-        try:
-            compiled = re.compile(pattern)
-        except re.error as error:
-            raise ManifestError(f"--patient-from: no regular expression: {error}") from None
-        if compiled.groups != 1:
-            raise ManifestError(
-                f"--patient-from: has {compiled.groups} groups; put one pair of round brackets "
-                "around what is the patient, as in '([^/]+)_ct'"
-            )
+        compiled = compile_patient_from(pattern, ManifestError)
         return PathRule(by=None, pattern=compiled, root_name=root_name)
     if by is None and unsaid and not _a_folder_each([each.place for each in unsaid]):
         raise ManifestError(

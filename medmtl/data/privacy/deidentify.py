@@ -6,7 +6,6 @@ stopped goes on where it was.
 """
 
 import os
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
+from medmtl.data.pattern import compile_patient_from
 from medmtl.data.privacy import refusal
 from medmtl.data.privacy.file_cleaning import Looked, Task, Written, look_at, write_clean
 from medmtl.data.privacy.identity import Identity
@@ -84,7 +84,9 @@ def deidentify(
         out=out,
         secret=secret,
         keep_derived=keep_derived,
-        patient_from=None if patient_from is None else _expression(patient_from),
+        patient_from=None
+        if patient_from is None
+        else compile_patient_from(patient_from, PrivacyError),
     )
     console = Console(stderr=True)
     files = _files(source)
@@ -103,19 +105,6 @@ def deidentify(
         unchanged=sum(each.unchanged for each in became.values()),
         notes=_notes(accepted, keep_derived=keep_derived),
     )
-
-
-def _expression(text: str) -> re.Pattern[str]:
-    try:
-        compiled = re.compile(text)
-    except re.error as error:
-        raise PrivacyError(f"--patient-from: no regular expression: {error}") from None
-    if compiled.groups != 1:
-        raise PrivacyError(
-            f"--patient-from: has {compiled.groups} groups; put one pair of round brackets around "
-            "what is the patient, as in '([^/]+)_ct'"
-        )
-    return compiled
 
 
 def _files(source: Path) -> list[Path]:
