@@ -44,6 +44,7 @@ def main(data: Path) -> None:
     for seed in SEEDS:
         config = experiment_config(seed)
         experiment = build_cross_validation(config)
+        experiment.prepare()
         with keeping(experiment.run, KEPT / f"seed-{seed}"), tracked(config, experiment.run):
             experiment.train_all()
         print(f"run:      {experiment.run.path}", flush=True)

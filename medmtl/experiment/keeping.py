@@ -32,7 +32,7 @@ def keeping(run: RunFolder, folder: Path) -> Iterator[None]:
     """Restores what was kept of a run, and keeps what it finishes meanwhile.
 
     Args:
-        run: Its folder.
+        run: Its folder, prepared.
         folder: Of `predictions.csv`, rows as in `out_of_fold.csv`, and `cells.json` with what
             each cell wrote when it was finished, and the commit of the code.
     """
@@ -83,8 +83,11 @@ def restore_cells(run: RunFolder, folder: Path) -> int:
     """Writes kept cells into a run's folder, where they are not; says how many.
 
     Raises:
-        RunError: The files do not go together.
+        RunError: The files do not go together; or the run has no plan yet that they could belong
+            to, and would refuse to be given one beside finished cells.
     """
+    if not run.plan.is_file():
+        raise RunError(f"{run.path.name}: has no plan yet; prepare it, then restore its cells")
     if not (folder / "cells.json").is_file():
         return 0
     facts = read_json(folder / "cells.json")

@@ -40,6 +40,9 @@ def test_kept_cells_come_back_as_they_were(run, tmp_path):
     kept = tmp_path / "kept"
     assert keep_cells(run, kept) == 3
     other = RunFolder(tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="no plan yet"):
+        restore_cells(other, kept)
+    write_plan(other.plan, PLAN)
 
     assert restore_cells(other, kept) == 3
 
@@ -80,5 +83,7 @@ def test_files_that_do_not_go_together_are_refused(run, tmp_path):
     facts.pop(PLAN[0].cell_id)
     (kept / "cells.json").write_text(json.dumps(facts))
 
+    other = RunFolder(tmp_path / "elsewhere")
+    write_plan(other.plan, PLAN)
     with pytest.raises(RunError, match="different cells"):
-        restore_cells(RunFolder(tmp_path / "elsewhere"), kept)
+        restore_cells(other, kept)
