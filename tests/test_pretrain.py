@@ -171,5 +171,9 @@ def test_a_probe_scores_the_encoder_on_labelled_lesions(tmp_path, medmtl, monkey
 
     assert answer.code == 0, answer.err
     table = pd.read_csv(tmp_path / "runs" / "small" / TABLE)
-    assert table["probe_linear_auc"].dropna().between(0, 1).all()
-    assert table["probe_linear_auc"].notna().any()
+    probed = table[table["probe_linear_auc"].notna()]
+    assert probed["step"].iloc[0] == 0, "what random weights tell"
+    assert 3 in set(probed["step"])
+    scores = probed.filter(like="probe_")
+    assert list(scores) == ["probe_knn_auc", "probe_linear_auc", "probe_linear_auc_level_1"]
+    assert scores.stack().between(0, 1).all()

@@ -98,7 +98,7 @@ def build_pretraining(
         checkpoint=folder.checkpoint,
         fingerprint=pretraining_fingerprint(config, sources, withheld),
         save_every_s=knobs.save_every_s,
-        probe=build_probe(config, config.probe) if config.probe and ranks.rank == 0 else None,
+        probe=build_probe(config, config.probe, keep) if config.probe and ranks.rank == 0 else None,
     )
     return PretrainingJob(
         folder=folder,

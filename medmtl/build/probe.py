@@ -11,6 +11,7 @@ from medmtl.data.cache import CaseCache
 from medmtl.data.cases import CaseLoader
 from medmtl.data.dataset import InputView, LesionDataset, WindowShape
 from medmtl.data.intensity import IntensityAugmentation, IntensityWindow
+from medmtl.data.manifest import Scan
 from medmtl.data.manifest_check import require_positions
 from medmtl.data.manifest_files import read_manifest
 from medmtl.data.placement import SpatialAugmentation
@@ -30,8 +31,15 @@ UNMOVED = SpatialAugmentation(
 )
 
 
-def build_probe(config: Pretraining, probe: Probe) -> Callable[[Encoder], Mapping[str, float]]:
+def build_probe(
+    config: Pretraining, probe: Probe, keep: Callable[[Scan], bool] = lambda scan: True
+) -> Callable[[Encoder], Mapping[str, float]]:
     """Reads the labelled lesions, and gives what scores an encoder on them.
+
+    Args:
+        config: Of the pretraining.
+        probe: Its own part.
+        keep: Which scans may be seen: of those tested, not even a probe sees a label.
 
     Raises:
         ManifestError: The manifest cannot be read, or a lesion has no position.
@@ -47,7 +55,11 @@ def build_probe(config: Pretraining, probe: Probe) -> Callable[[Encoder], Mappin
             f"probe.label: {probe.label!r} is not a label of two classes of {manifest.card.name}; "
             f"allowed: {', '.join(known) or 'none'}"
         )
-    lesions = [each for each in manifest.lesions if each.labels.get(probe.label) is not None]
+    lesions = [
+        each
+        for each in manifest.lesions
+        if each.labels.get(probe.label) is not None and keep(manifest.scan(each.scan_id))
+    ]
     classes = np.array([each.labels[probe.label] for each in lesions], dtype=np.int64)
     patients = [manifest.scan(each.scan_id).patient_id for each in lesions]
     require_enough(classes, patients)
@@ -82,9 +94,10 @@ def build_probe(config: Pretraining, probe: Probe) -> Callable[[Encoder], Mappin
     @torch.no_grad()
     def look(encoder: Encoder) -> Mapping[str, float]:
         parts = [
-            pool_mean_and_maximum(encoder(data.batch(rows, WINDOW).image))
+            [pool_mean_and_maximum(level) for level in encoder(data.batch(rows, WINDOW).image)]
             for rows in torch.arange(len(data)).split(ROWS)
         ]
-        return probe_scores(torch.cat(parts).float().numpy(), classes, patients)
+        levels = [torch.cat(level).float().numpy() for level in zip(*parts, strict=True)]
+        return probe_scores(levels, classes, patients)
 
     return look

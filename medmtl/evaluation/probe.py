@@ -1,6 +1,7 @@
 """What an encoder's features tell without training it: neighbours, and a linear model."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,14 +14,14 @@ PARTS = 5
 
 
 def probe_scores(
-    features: Float[np.ndarray, "lesions channels"],
+    features: Sequence[Float[np.ndarray, "lesions _"]],
     classes: Int[np.ndarray, " lesions"],
     patients: list[str],
 ) -> dict[str, float]:
-    """AUC of two simple readers of frozen features, each lesion scored by others' patients.
+    """AUC of simple readers of frozen features, each lesion scored by others' patients.
 
     Args:
-        features: A row a lesion.
+        features: Of each level of an encoder, fine to coarse, a row a lesion.
         classes: 0 or 1.
         patients: Whose each lesion is; none is in the data that its own lesions are scored by.
 
@@ -29,7 +30,8 @@ def probe_scores(
 
     Returns:
         `knn_auc`: of the classes of the nearest neighbours by cosine, weighted by closeness;
-        `linear_auc`: of logistic regression on standardised features.
+        `linear_auc`: of logistic regression on standardised features. Both of the coarsest level;
+        `linear_auc_level_<n>` of each finer one, the finest first: where transfer ends.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
@@ -38,20 +40,20 @@ def probe_scores(
     from sklearn.preprocessing import StandardScaler
 
     require_enough(classes, patients)
-    groups = np.asarray(patients)
-    readers = {
-        "knn_auc": KNeighborsClassifier(
-            min(NEIGHBOURS, len(features) // 2), metric="cosine", weights="distance"
-        ),
-        "linear_auc": make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000)),
-    }
+    neighbours = KNeighborsClassifier(
+        min(NEIGHBOURS, len(classes) // 2), metric="cosine", weights="distance"
+    )
+    linear = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
+    *_, coarsest = features
+    asked = {"knn_auc": (neighbours, coarsest), "linear_auc": (linear, coarsest)}
+    asked |= {f"linear_auc_level_{n}": (linear, each) for n, each in enumerate(features[:-1], 1)}
     split = StratifiedGroupKFold(PARTS, shuffle=True, random_state=0)
     scores = {}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        for name, reader in readers.items():
+        for name, (reader, given) in asked.items():
             predicted = cross_val_predict(
-                reader, features, classes, groups=groups, cv=split, method="predict_proba"
+                reader, given, classes, groups=patients, cv=split, method="predict_proba"
             )
             scores[name] = roc_auc(classes, predicted[:, 1])
     return scores

@@ -29,13 +29,14 @@ class ClassificationHead(nn.Module):
 
     def forward(self, features: Features) -> Float[Tensor, "batch outputs"]:
         """Computes the logits, in fp32."""
-        return self.linear(self.dropout(pool_mean_and_maximum(features))).float()
+        return self.linear(self.dropout(pool_mean_and_maximum(features[-1]))).float()
 
 
-def pool_mean_and_maximum(features: Features) -> Float[Tensor, "batch twice_channels"]:
-    """The mean of the coarsest map, then its maximum."""
-    coarsest = features[-1]
-    return torch.cat([coarsest.mean((2, 3, 4)), coarsest.amax((2, 3, 4))], dim=1)
+def pool_mean_and_maximum(
+    level: Float[Tensor, "batch _ _ _ _"],
+) -> Float[Tensor, "batch twice_channels"]:
+    """The mean of a feature map, then its maximum."""
+    return torch.cat([level.mean((2, 3, 4)), level.amax((2, 3, 4))], dim=1)
 
 
 class SegmentationHead(nn.Module):

@@ -60,7 +60,7 @@ class Pretrainer:
         save_every_s: Seconds between saves.
         probe: Scores of the encoder on labelled scans, which it does not learn from.
         on_look: Told the table so far, and how much of the time was spent waiting for views.
-        history: A row a look: losses, what the monitor saw, probes.
+        history: A row a look: losses, what the monitor saw, probes; with a probe also of step 0.
     """
 
     model: PretrainingModel
@@ -113,17 +113,19 @@ class Pretrainer:
         return [seen[number] for number in sorted(seen)]
 
     def _take_steps(self, done: int, feed: Feed, optimizer: torch.optim.Optimizer) -> None:
-        shared = self.ranks.wrap(self.model)
+        shared, settings = self.ranks.wrap(self.model), self.settings
         saved_s = begun_s = time.monotonic()
-        for step in range(done + 1, self.settings.steps + 1):
+        if done == 0 and (probed := self._probed()):  # what random weights tell, to compare with
+            self.history.append({"step": 0, "epoch": 0.0, **probed, "collapsed": ""})
+        for step in range(done + 1, settings.steps + 1):
             self._step(step, shared, feed, optimizer)
-            self.model.after_step(step / self.settings.steps)
-            if self._is_due(step, self.settings.look_every):
+            self.model.after_step(step / settings.steps)
+            if any(self._is_due(step, n) for n in (settings.look_every, settings.probe_every)):
                 self._look(step)
                 self.on_look(self.history, feed.waited_s / (time.monotonic() - begun_s))
                 self._require_alive(step)
             late = self.ranks.first_says(time.monotonic() - saved_s >= self.save_every_s)
-            if late or step == self.settings.steps:
+            if late or step == settings.steps:
                 self._save(step, optimizer)
                 saved_s = time.monotonic()
 
@@ -169,11 +171,16 @@ class Pretrainer:
         numbers = self._monitor.numbers()
         row: Row = {"step": step, "epoch": step * self.settings.batch_size / self.pool.epoch_length}
         row |= self.ranks.mean(self._means.taken()) | numbers
-        if self.probe is not None and self._is_due(step, self.settings.probe_every):
-            self.model.eval()
-            row |= {f"probe_{name}": score for name, score in self.probe(self.encoder).items()}
+        if self._is_due(step, self.settings.probe_every):
+            row |= self._probed()
         row["collapsed"] = self._monitor.verdict(numbers) or ""
         self.history.append(row)
+
+    def _probed(self) -> Row:
+        if self.probe is None:
+            return {}
+        self.model.eval()
+        return {f"probe_{name}": score for name, score in self.probe(self.encoder).items()}
 
     def _require_alive(self, step: int) -> None:
         last = self.history[-COLLAPSED_LOOKS:]
