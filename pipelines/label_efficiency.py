@@ -10,6 +10,7 @@ is kept in results/label-efficiency, and counts as finished wherever the command
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -30,6 +31,9 @@ from medmtl.run_folder import read_json
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "results" / "label-efficiency"
 SOURCES = ("scratch", "moco", "genesis", "masked")
+# Tried after MoCo had not helped: views that keep the nodule and its size (with the first seed
+# alone), and an adaptation that leaves more of what was learnt without labels.
+NEAR, GENTLE = "near", {"start.adaptation": "linear_then_full", "training.learning_rate": 0.001}
 EPOCHS = {10: 180, 30: 100, 100: 60}  # by percent: with fewer labels an epoch has fewer steps
 SEEDS = (0, 1, 2)
 FOLDS = 5
@@ -79,30 +83,46 @@ def publish() -> None:
 def experiment_config(seed: int) -> Config:
     """The configuration with all arms."""
     changes = [f"name=label-efficiency-{seed}", f"seed={seed}", f"output={ROOT / 'runs'}"]
-    changes += [f"arms.{name}={yaml.safe_dump(arm)}" for name, arm in arms().items()]
+    planned = arms() | (ideas() if seed == SEEDS[0] else {})
+    changes += [f"arms.{name}={yaml.safe_dump(arm)}" for name, arm in planned.items()]
     return load_config(ROOT / "configs" / "label_efficiency.yaml", changes)
 
 
 def arms() -> dict[str, dict[str, object]]:
     """By name: source, mode and percent of the labels."""
     found: dict[str, dict[str, object]] = {}
-    for percent, epochs in EPOCHS.items():
-        labels = {"training.label_fraction": percent / 100, "training.epochs": epochs}
-        found[f"padding-full-{percent}"] = {
-            "heads": ["malignancy"],
+    for percent in EPOCHS:
+        found[f"padding-full-{percent}"] = _arm(percent) | {
             "input": "padding_only",
             "caution": "control: sees only where the file ends",
-            "set": labels,
         }
         for source in SOURCES:
-            pretraining = ROOT / "configs" / "pretraining" / f"lidc_{source}.yaml"
-            begin = {} if source == "scratch" else {"start.pretraining": str(pretraining)}
             for mode in ("frozen", "full"):
-                found[f"{source}-{mode}-{percent}"] = {
-                    "heads": ["malignancy"],
-                    "set": {**labels, **begin, "start.adaptation": mode},
-                }
+                adapted = {"start.adaptation": mode} | _begun(source)
+                found[f"{source}-{mode}-{percent}"] = _arm(percent, adapted)
     return found
+
+
+def ideas() -> dict[str, dict[str, object]]:
+    """The same of what was tried after MoCo had not helped."""
+    found: dict[str, dict[str, object]] = {}
+    for percent in EPOCHS:
+        for mode in ("frozen", "full"):
+            adapted = {"start.adaptation": mode} | _begun(NEAR)
+            found[f"{NEAR}-{mode}-{percent}"] = _arm(percent, adapted)
+        for source in (*SOURCES[1:], NEAR):
+            found[f"{source}-gentle-{percent}"] = _arm(percent, GENTLE | _begun(source))
+    return found
+
+
+def _arm(percent: int, more: Mapping[str, object] | None = None) -> dict[str, object]:
+    labels = {"training.label_fraction": percent / 100, "training.epochs": EPOCHS[percent]}
+    return {"heads": ["malignancy"], "set": labels | dict(more or {})}
+
+
+def _begun(source: str) -> dict[str, object]:
+    pretraining = ROOT / "configs" / "pretraining" / f"lidc_{source}.yaml"
+    return {} if source == "scratch" else {"start.pretraining": str(pretraining)}
 
 
 if __name__ == "__main__":

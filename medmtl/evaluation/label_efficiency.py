@@ -20,9 +20,9 @@ from medmtl.evaluation.intervals import FEWEST_COMPUTED, Interval, Resampling, p
 from medmtl.evaluation.weighted import Statistic, Values, Weights, mean_of_fold_aucs
 
 SCRATCH, CONTROL = "scratch", "padding"
-PRETRAINED = ("moco", "genesis", "masked")
+PRETRAINED = ("moco", "genesis", "masked", "near")
 SOURCES = (SCRATCH, *PRETRAINED, CONTROL)
-MODES = ("full", "frozen")
+MODES = ("full", "frozen", "gentle")
 NAME = re.compile(rf"({'|'.join(SOURCES)})-({'|'.join(MODES)})-(100|[1-9][0-9]?)")
 GOAL = f"{SCRATCH}-full-100"
 
@@ -41,8 +41,10 @@ class Point:
     """A place on a curve.
 
     Attributes:
-        source: Where the weights come from; "padding" is the control, from scratch.
-        mode: "full" where the whole network learns, "frozen" where the encoder does not.
+        source: Where the weights come from; "near" is MoCo on views that keep a lesion and its
+            size, "padding" the control, from scratch.
+        mode: "full" where the whole network learns, "frozen" where the encoder does not, "gentle"
+            where it does slowly, after the heads.
         fraction: Share of the training patients whose labels are used, above 0 to 1.
     """
 

@@ -19,7 +19,11 @@ from medmtl.evaluation.label_efficiency import (
     LabelEfficiency,
     parse_arm,
 )
-from medmtl.reporting.label_efficiency_figure import SOURCE_TITLES, draw_label_efficiency
+from medmtl.reporting.label_efficiency_figure import (
+    MODE_NAMES,
+    SOURCE_TITLES,
+    draw_label_efficiency,
+)
 from medmtl.reporting.markdown import NONE, interval_text, table_lines
 from medmtl.reporting.numbers import plural
 from medmtl.reporting.results_page import BEGIN, END, replace_results
@@ -97,8 +101,8 @@ def arm_title(arm: str) -> str:
     point = parse_arm(arm)
     if point is None:
         return arm
-    frozen = ", frozen" if point.mode == "frozen" else ""
-    return f"{SOURCE_TITLES[point.source]}{frozen}, {share_text(point.fraction)}"
+    mode = MODE_NAMES[point.mode]
+    return f"{SOURCE_TITLES[point.source]}{mode}, {share_text(point.fraction)}"
 
 
 def share_text(share: float) -> str:

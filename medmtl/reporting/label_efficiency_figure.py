@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from medmtl.evaluation.label_efficiency import CONTROL, MODES, SCRATCH, SOURCES
+from medmtl.evaluation.label_efficiency import CONTROL, MODES, PRETRAINED, SCRATCH, SOURCES
 from medmtl.reporting.arm_styles import CONTROL_GREY, OKABE_ITO
 from medmtl.reporting.svg import INK, light_grid, style
 from medmtl.run_folder import write_whole
@@ -20,16 +20,22 @@ SOURCE_TITLES = {
     "moco": "MoCo",
     "genesis": "Models Genesis",
     "masked": "masked autoencoder",
+    "near": "MoCo that keeps nodule and size",
     CONTROL: "control: sees only where the file ends",
 }
-MODE_TITLES = {"full": "Whole network trained", "frozen": "Encoder frozen, heads trained"}
+MODE_TITLES = {
+    "full": "Whole network trained",
+    "frozen": "Encoder frozen, heads trained",
+    "gentle": "Heads first, then all slowly",
+}
+MODE_NAMES = {"full": "", "frozen": ", frozen", "gentle": ", gently"}
 COLOURS = {
     SCRATCH: INK,
-    **dict(zip(("moco", "genesis", "masked"), OKABE_ITO, strict=False)),
+    **dict(zip(PRETRAINED, OKABE_ITO, strict=False)),
     CONTROL: CONTROL_GREY,
 }
-MARKERS = dict(zip(SOURCES, "osD^x", strict=True))
-STROKES = {"full": "solid", "frozen": (0, (5, 2))}
+MARKERS = dict(zip(SOURCES, "osD^vx", strict=True))
+STROKES = {"full": "solid", "frozen": (0, (5, 2)), "gentle": (0, (1, 1))}
 NUDGE = 0.02
 """By which sources stand apart at the same share of labels, as a share of it."""
 
@@ -109,7 +115,7 @@ def _keys(arms: pd.DataFrame) -> list[Line2D]:
     return [
         Line2D(
             [], [], color=COLOURS[source], linestyle=STROKES[mode], marker=MARKERS[source],
-            markersize=4.5, label=SOURCE_TITLES[source] + (", frozen" if mode == "frozen" else ""),
+            markersize=4.5, label=SOURCE_TITLES[source] + MODE_NAMES[mode],
         )
         for source, mode in zip(drawn["source"], drawn["mode"], strict=True)
     ]  # fmt: skip
