@@ -11,6 +11,13 @@ runs/<name>/, or runs/pretrained/<name>-<what it is made of>/
 from dataclasses import dataclass
 from pathlib import Path
 
+KEPT = "pretrained"
+
+
+def kept_pretraining(output: Path, name: str) -> "PretrainingFolder":
+    """Where the runs of a folder keep an encoder that one of them pretrained for its folds."""
+    return PretrainingFolder(output / KEPT / name)
+
 
 @dataclass(frozen=True)
 class PretrainingFolder:

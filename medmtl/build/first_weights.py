@@ -26,7 +26,7 @@ from medmtl.errors import ConfigError, RunError
 from medmtl.experiment.plan import Cell, planned_cell
 from medmtl.experiment.pretraining import PretrainingJob
 from medmtl.experiment.progress import CellProgress, write_progress
-from medmtl.pretraining_folder import PretrainingFolder
+from medmtl.pretraining_folder import PretrainingFolder, kept_pretraining
 from medmtl.run_folder import (
     RunFolder,
     read_contents,
@@ -37,7 +37,7 @@ from medmtl.run_folder import (
 from medmtl.training.pretrain import Row
 from medmtl.training.ranks import Ranks
 
-FOLDER, JOB, DIGITS = "pretrained", "pretraining-", 12
+JOB, DIGITS = "pretraining-", 12
 Tell = Callable[[Sequence[Row], float], None]
 
 
@@ -61,7 +61,7 @@ class FirstWeights:
         """Where the encoder is kept: named by all that it is learnt from, and how."""
         sources = build_sources(self.config, self._may_be_seen)
         key = pretraining_fingerprint(self.config, sources, self.contents)
-        return PretrainingFolder(self.output / FOLDER / f"{self.config.name}-{key[:DIGITS]}")
+        return kept_pretraining(self.output, f"{self.config.name}-{key[:DIGITS]}")
 
     def job(self, tell: Tell = lambda rows, waiting: None) -> PretrainingJob:
         """Puts the pretraining together; opens no scan."""

@@ -1,15 +1,13 @@
 """What there is to say of a pretraining: losses, collapse and probes a step, and what it was."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import yaml
 
 from medmtl.pretraining_folder import PretrainingFolder
 from medmtl.run_folder import RunFolder, read_json
-from medmtl.tracking.records import Point, RunRecord, flatten
+from medmtl.tracking.records import RunRecord, flatten, step_points
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,21 +36,9 @@ class PretrainingReader:
                 "medmtl.config_sha256": provenance["config_sha256"],
             }
         return RunRecord(
-            points=_points(folder.steps) if folder.steps.is_file() else [],
+            points=step_points(folder.steps),
             parameters=dict(flatten(yaml.safe_load(self.config_text))),
             finished=folder.done.is_file(),
             files=files,
             tags=tags,
         )
-
-
-def _points(steps: Path) -> list[Point]:
-    """Every finite number of every row."""
-    table = pd.read_csv(steps)
-    numbers = table.select_dtypes("number").columns.drop("step")
-    return [
-        Point(str(name), float(row[name]), int(row["step"]))
-        for row in table.to_dict("records")
-        for name in numbers
-        if math.isfinite(row[name])
-    ]

@@ -11,6 +11,7 @@ import yaml
 
 from medmtl.evaluation.metrics import roc_auc
 from medmtl.experiment.plan import Cell, read_plan
+from medmtl.pretraining_folder import kept_pretraining
 from medmtl.run_folder import CellFolder, RunFolder, read_json
 
 Kind = Literal["auc", "dice"]
@@ -49,7 +50,7 @@ class RunRecord(Record):
     """A run and its cells.
 
     Attributes:
-        cells: By id, those that have begun.
+        cells: By id, those that have begun, and the pretrainings of their first weights.
         files: By the path that they get among the run's artifacts.
         tags: Facts to search by.
     """
@@ -73,6 +74,7 @@ class RunReader:
     kinds: Mapping[str, Kind]
     config_text: str
     _finished: dict[str, Record] = field(default_factory=dict, init=False)
+    _pretrained: dict[str, Record] = field(default_factory=dict, init=False)
 
     def read(self) -> RunRecord:
         """Reads the run; of finished cells only what it has not read before.
@@ -95,10 +97,27 @@ class RunReader:
             ],
             parameters=dict(flatten(yaml.safe_load(self.config_text))),
             finished=finished,
-            cells=cells,
+            cells=cells | self._pretrainings(),
             files=_files(self.run, self.config_text, finished=finished),
             tags=_tags(self.run),
         )
+
+    def _pretrainings(self) -> dict[str, Record]:
+        """What cells begin with; other runs may share it."""
+        if not self.run.first_weights.is_file():
+            return {}
+        names = pd.read_csv(self.run.first_weights, dtype=str)["encoder"].unique()
+        for name in map(str, names):
+            folder = kept_pretraining(self.run.path.parent, name)
+            known = self._pretrained.get(name)
+            if folder.path.is_dir() and not (known and known.finished):
+                finished = folder.done.is_file()  # asked first: the table may grow meanwhile
+                self._pretrained[name] = Record(
+                    points=step_points(folder.steps),
+                    parameters={"pretraining": name},
+                    finished=finished,
+                )
+        return dict(self._pretrained)
 
     def _read_cell(self, planned: Cell) -> Record:
         cell = self.run.cell(planned.cell_id)
@@ -122,6 +141,20 @@ def _tags(run: RunFolder) -> dict[str, str]:
         "medmtl.data_sha256": provenance["data"]["content_sha256"],
         "medmtl.config_sha256": provenance["config_sha256"],
     }
+
+
+def step_points(steps: Path) -> list[Point]:
+    """Every finite number of every row of a pretraining's table; none before there is one."""
+    if not steps.is_file():
+        return []
+    table = pd.read_csv(steps)
+    numbers = table.select_dtypes("number").columns.drop("step")
+    return [
+        Point(str(name), float(row[name]), int(row["step"]))
+        for row in table.to_dict("records")
+        for name in numbers
+        if math.isfinite(row[name])
+    ]
 
 
 def _epoch_points(path: Path, kinds: Mapping[str, Kind]) -> Iterator[Point]:

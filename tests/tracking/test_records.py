@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from medmtl.pretraining_folder import kept_pretraining
 from tests.tracking.written_run import (
     begin_run,
     cell_ids,
@@ -78,3 +79,21 @@ def test_patients_are_only_in_tables(tmp_path):
     record = reader_of(write_whole_run(tmp_path / "run")).read()
     assert "SECRET" not in repr((record.points, record.parameters, record.tags, record.cells))
     assert str(tmp_path) not in repr((record.points, record.parameters, record.tags))
+
+
+def test_what_cells_begin_with_is_followed_beside_them(tmp_path):
+    run = begin_run(tmp_path / "run")
+    run.first_weights.write_text("cell,encoder\ntogether_r0_f0,moco-1\nalone_r0_f0,moco-1\n")
+    reader = reader_of(run)
+    assert "moco-1" not in reader.read().cells, "not begun"
+
+    folder = kept_pretraining(tmp_path, "moco-1")
+    folder.path.mkdir(parents=True)
+    folder.steps.write_text("step,loss,alignment,collapsed\n20,6.5,,\n")
+    begun = reader.read().cells["moco-1"]
+    assert values(begun) == {("loss", 20): 6.5} and not begun.finished
+
+    folder.steps.write_text("step,loss,alignment,collapsed\n20,6.5,,\n40,6.0,0.5,\n")
+    folder.done.write_text("{}")
+    ended = reader.read().cells["moco-1"]
+    assert values(ended)["alignment", 40] == 0.5 and ended.finished
