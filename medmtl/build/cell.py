@@ -65,7 +65,7 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
     torch.manual_seed(cell.seed)
     losses, balance = build_losses(config, tasks)
     model = build_model(config, tasks)
-    weights = first_weights_file(config, manifest, run, cell)
+    weights = first_weights_file(config, run, cell)
     if weights is not None:
         begin_with(model, weights)
     return CellJob(

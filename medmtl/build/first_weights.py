@@ -155,23 +155,7 @@ def _holds_own(pool: Sequence[Scan], manifest: Manifest) -> bool:
     return any(scan.patient_id in patients or scan.series_id in series for scan in pool)
 
 
-def cell_weights(run: RunFolder, cell_id: str) -> FirstWeights | None:
-    """The same from a run's own files.
-
-    Raises:
-        RunError: There is no such cell.
-    """
-    cell = planned_cell(run, cell_id)
-    config = resolve_arm(load_config(run.config), cell.arm)
-    if config.start.pretraining is None:
-        return None
-    manifest = build_manifest(config).included()
-    return first_weights(config, manifest, read_folds(run), read_contents(run), cell)
-
-
-def first_weights_file(
-    config: Config, manifest: Manifest, run: RunFolder, cell: Cell
-) -> Path | None:
+def first_weights_file(config: Config, run: RunFolder, cell: Cell) -> Path | None:
     """The checkpoint whose encoder a cell begins with; None where it begins at random.
 
     Raises:
@@ -179,10 +163,8 @@ def first_weights_file(
     """
     if config.start.pretraining is None:
         return config.start.weights
-    wanted = first_weights(config, manifest, read_folds(run), read_contents(run), cell)
-    assert wanted is not None
-    folder = _frozen_folder(run, cell.cell_id, wanted)
-    if not folder.done.is_file():
+    folder = _frozen(run, cell.cell_id)
+    if folder is None or not folder.done.is_file():
         raise RunError(
             f"the encoder that {cell.cell_id} begins with is not pretrained yet; "
             f"'medmtl cell {run.path.name} {cell.cell_id}' does so"
@@ -190,7 +172,12 @@ def first_weights_file(
     return folder.encoder
 
 
-def _frozen_folder(run: RunFolder, cell_id: str, wanted: FirstWeights) -> PretrainingFolder:
+def _frozen(run: RunFolder, cell_id: str) -> PretrainingFolder | None:
+    name = read_first_weights(run).get(cell_id)
+    return None if name is None else kept_pretraining(run.path.parent, name)
+
+
+def _wanted_folder(run: RunFolder, cell_id: str, wanted: FirstWeights) -> PretrainingFolder:
     """Where a cell's encoder is; refused where the pool is no longer what the run began with."""
     folder = wanted.folder()
     frozen = read_first_weights(run)
@@ -207,27 +194,40 @@ def make_first_weights(run: RunFolder, cell_id: str, *, job_id: str | None = Non
     """Pretrains what a cell begins with, unless that is done; waits where another process does.
 
     Args:
-        run: The cell's.
+        run: The cell's, prepared.
         cell_id: Which one.
         job_id: Of an engine's job, whose folder is told how far it is.
 
     Raises:
+        RunError: There is no such cell, or its pool is no longer what the run began with.
         TrainingError: See `Pretrainer.train`.
     """
-    wanted = cell_weights(run, cell_id)
-    if wanted is None:
+    folder = _frozen(run, cell_id)
+    if folder is None:
         return
-    own, steps = run.cell(job_id or cell_id), wanted.config.training.steps
-
-    def tell(rows: Sequence[Row], waiting: float) -> None:
-        progress = CellProgress(stage="pretraining", epoch=int(rows[-1]["step"]), epochs=steps)
-        write_progress(own.progress, progress)
-
-    folder = _frozen_folder(run, cell_id, wanted)
+    own = run.cell(job_id or cell_id)
     if not folder.done.is_file():
+        wanted = _cell_weights(run, cell_id)
+        _wanted_folder(run, cell_id, wanted)
+        steps = wanted.config.training.steps
+
+        def tell(rows: Sequence[Row], waiting: float) -> None:
+            progress = CellProgress(stage="pretraining", epoch=int(rows[-1]["step"]), epochs=steps)
+            write_progress(own.progress, progress)
+
         wanted.job(tell).run(wait=True)
     if job_id is not None:
         write_json(own.done, {"encoder": folder.path.name})
+
+
+def _cell_weights(run: RunFolder, cell_id: str) -> FirstWeights:
+    """What a cell begins with, from the run's own files."""
+    cell = planned_cell(run, cell_id)
+    config = resolve_arm(load_config(run.config), cell.arm)
+    manifest = build_manifest(config).included()
+    wanted = first_weights(config, manifest, read_folds(run), read_contents(run), cell)
+    assert wanted is not None
+    return wanted
 
 
 def pretraining_jobs(
@@ -254,7 +254,7 @@ def pretraining_jobs(
             if key not in planned:
                 wanted = first_weights(own, manifest, folds, contents, cell)
                 assert wanted is not None
-                planned[key] = _frozen_folder(run, cell.cell_id, wanted)
+                planned[key] = _wanted_folder(run, cell.cell_id, wanted)
             frozen[cell.cell_id] = planned[key].path.name
             done = planned[key].done.is_file() or run.cell(cell.cell_id).done.is_file()
             if not done:
