@@ -133,10 +133,18 @@ def test_accumulating_a_batch_in_parts_is_allowed_for_what_does_not_compare(tmp_
     config = write_pretraining(tmp_path, MASKED)
     groups = ("--set", "encoder.norm=group")
     medmtl("pretrain", config, *groups)
-    medmtl("pretrain", config, *groups, "--set", "name=parts", "--set", "training.accumulate=2")
+    parts = ("--set", "name=parts", "--set", "training.accumulate=2")
+    told = medmtl("pretrain", config, *groups, *parts)
+    assert "batch norm" not in told.out + told.err
 
     losses = [pd.read_csv(tmp_path / "runs" / name / TABLE)["loss"] for name in ("small", "parts")]
     pd.testing.assert_series_equal(*losses, rtol=2e-2)
+
+
+def test_that_batch_norm_sees_parts_of_a_batch_is_told(tmp_path, medmtl):
+    config = write_pretraining(tmp_path, MASKED)
+    answer = medmtl("pretrain", config, "--set", "training.accumulate=2")
+    assert "batch norm sees 2 of a batch's 4 places" in answer.out + answer.err
 
 
 @pytest.mark.parametrize(

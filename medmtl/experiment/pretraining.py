@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import nn
 
 from medmtl.data.contamination.exposure import expose
 from medmtl.data.privacy.secret import Secret
@@ -48,7 +49,20 @@ class PretrainingJob:
         epochs = settings.steps * settings.batch_size / pool.epoch_length
         return (
             f"{len(pool)} scans, {pool.epoch_length} places an epoch; {settings.steps} steps of "
-            f"{settings.batch_size} places are {epochs:.1f} epochs"
+            f"{settings.batch_size} places are {epochs:.1f} epochs{self._norms_of_parts()}"
+        )
+
+    def _norms_of_parts(self) -> str:
+        """Tells that a batch is normalised in parts, where that changes what is learnt."""
+        whole = self.trainer.settings.batch_size
+        part = whole // (self.trainer.ranks.count * self.trainer.settings.accumulate)
+        if part == whole or not any(
+            isinstance(each, nn.BatchNorm3d) for each in self.trainer.encoder.modules()
+        ):
+            return ""
+        return (
+            f"; batch norm sees {part} of a batch's {whole} places at a time, and so learns "
+            "something else than from whole batches (group norm does not)"
         )
 
     def run(self, *, wait: bool = False) -> None:
