@@ -5,18 +5,20 @@ counts as finished when it is begun again elsewhere.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from medmtl.errors import RunError
+from medmtl.errors import RunError, some_of
 from medmtl.experiment.plan import read_plan
 from medmtl.run_folder import (
     OUT_OF_FOLD_COLUMNS,
     SEGMENTATION_COLUMNS,
+    CellFolder,
     RunFolder,
     read_json,
     write_json,
@@ -24,7 +26,15 @@ from medmtl.run_folder import (
 )
 
 EVERY_S = 60.0
-TEXT = dict.fromkeys(("arm", "cell", "patient_id", "scan_id", "lesion_id", "task"), str)
+FACTS, CLASSES, OUTLINES = "cells.json", "predictions.csv", "outlines.csv"
+TABLES: Mapping[str, Callable[[CellFolder], Path]] = {
+    CLASSES: lambda cell: cell.out_of_fold,
+    OUTLINES: lambda cell: cell.segmentation,
+}
+COLUMNS = {CLASSES: OUT_OF_FOLD_COLUMNS, OUTLINES: SEGMENTATION_COLUMNS}
+TEXT = dict.fromkeys(
+    ("arm", "cell", "patient_id", "scan_id", "lesion_id", "task", "structure", "output"), str
+)
 
 
 @contextmanager
@@ -33,8 +43,9 @@ def keeping(run: RunFolder, folder: Path) -> Iterator[None]:
 
     Args:
         run: Its folder, prepared.
-        folder: Of `predictions.csv`, rows as in `out_of_fold.csv`, and `cells.json` with what
-            each cell wrote when it was finished, and the commit of the code.
+        folder: Of `predictions.csv`, rows as in `out_of_fold.csv`, `outlines.csv`, rows as in
+            `segmentation.csv`, and `cells.json` with what each cell wrote when it was finished,
+            and the commit of the code. Masks and weights are not kept.
     """
     restore_cells(run, folder)
     ended = threading.Event()
@@ -54,28 +65,26 @@ def keeping(run: RunFolder, folder: Path) -> Iterator[None]:
 
 
 def keep_cells(run: RunFolder, folder: Path) -> int:
-    """Adds finished cells to the files; says how many they hold.
-
-    Only cells without outlines are kept: of others the masks would be lost.
-    """
+    """Adds finished cells to the files; says how many they hold."""
     if not run.plan.is_file():
         return 0
-    facts = read_json(folder / "cells.json") if (folder / "cells.json").is_file() else {}
-    tables = [_read(folder / "predictions.csv")] if facts else []
+    facts = _read_facts(folder)
     new = [
         cell
         for cell in read_plan(run.plan)
         if cell.cell_id not in facts and run.cell(cell.cell_id).done.is_file()
     ]
+    if not new:
+        return len(facts)
+    for name in TABLES:
+        tables = [_kept(folder, name, facts)]
+        tables += [_read(TABLES[name](run.cell(cell.cell_id)), name) for cell in new]
+        write_table(folder / name, pd.concat(tables, ignore_index=True))
     # Cells of one experiment may come from several sessions, so each says which code made it.
     made_by = {"commit": read_json(run.provenance)["commit"]} if run.provenance.is_file() else {}
     for cell in new:
-        own = run.cell(cell.cell_id)
-        facts[cell.cell_id] = {**read_json(own.done), **made_by}
-        tables.append(_read(own.out_of_fold))
-    if new:
-        write_table(folder / "predictions.csv", pd.concat(tables, ignore_index=True))
-        write_json(folder / "cells.json", facts)
+        facts[cell.cell_id] = {**read_json(run.cell(cell.cell_id).done), **made_by}
+    write_json(folder / FACTS, facts)  # last: rows of a cell that is not in it count for nothing
     return len(facts)
 
 
@@ -88,30 +97,46 @@ def restore_cells(run: RunFolder, folder: Path) -> int:
     """
     if not run.plan.is_file():
         raise RunError(f"{run.path.name}: has no plan yet; prepare it, then restore its cells")
-    if not (folder / "cells.json").is_file():
-        return 0
-    facts = read_json(folder / "cells.json")
-    rows = dict(iter(_read(folder / "predictions.csv").groupby("cell", sort=False)))
-    if set(rows) != set(facts):
+    facts = _read_facts(folder)
+    tables = {name: _kept(folder, name, facts) for name in TABLES}
+    lacking = set(facts).difference(*(table["cell"] for table in tables.values()))
+    if lacking:
         raise RunError(
-            f"{folder.name}: cells.json and predictions.csv hold different cells; put them back"
+            f"{folder.name}: {', '.join(TABLES)} lack cells of {FACTS}: "
+            f"{some_of(sorted(lacking))}; put them back"
         )
     missing = [cell_id for cell_id in facts if not run.cell(cell_id).done.is_file()]
     for cell_id in missing:
         own = run.cell(cell_id)
-        write_table(own.out_of_fold, rows[cell_id])
-        write_table(own.segmentation, pd.DataFrame(columns=SEGMENTATION_COLUMNS))
+        for name, table in tables.items():
+            write_table(TABLES[name](own), table[table["cell"] == cell_id])
         write_json(own.done, facts[cell_id])
     return len(missing)
 
 
 def read_kept(folder: Path) -> pd.DataFrame:
     """The predictions of all kept cells, as in `out_of_fold.csv`."""
-    return _read(folder / "predictions.csv")
+    return _kept(folder, CLASSES, _read_facts(folder))
 
 
-def _read(path: Path) -> pd.DataFrame:
-    text = path.read_text(encoding="utf-8")
-    return pd.read_csv(StringIO(text), dtype=TEXT, keep_default_na=False, na_values={"target": ""})[
-        OUT_OF_FOLD_COLUMNS
-    ]
+def _read_facts(folder: Path) -> dict[str, Any]:
+    return read_json(folder / FACTS) if (folder / FACTS).is_file() else {}
+
+
+def _kept(folder: Path, name: str, facts: Mapping[str, Any]) -> pd.DataFrame:
+    table = _read(folder / name, name)
+    return table[table["cell"].isin(list(facts))]
+
+
+def _read(path: Path, kind: str) -> pd.DataFrame:
+    """A table; none is one without rows. What is empty is not known where numbers stand."""
+    columns = COLUMNS[kind]
+    if not path.is_file():
+        return pd.DataFrame(columns=columns)
+    unknown = {name: "" for name in columns if name not in TEXT}
+    return pd.read_csv(
+        StringIO(path.read_text(encoding="utf-8")),
+        dtype=TEXT,
+        keep_default_na=False,
+        na_values=unknown,
+    )[columns]

@@ -23,6 +23,14 @@ def finish(run, cell):
             "output": "malignant", "target": [1.0, None], "prediction": [0.1 + cell.fold, 1 / 3],
         }
     ).to_csv(own.out_of_fold, index=False)  # fmt: skip
+    pd.DataFrame(
+        {
+            "arm": cell.arm, "cell": cell.cell_id, "patient_id": ["007"], "scan_id": ["s"],
+            "lesion_id": [""], "task": "organs", "structure": "NA", "fold": cell.fold,
+            "dice": [1 / 3], "nsd": [None], "hd95_mm": [2.5], "volume_ml": [0.1],
+            "reference_volume_ml": [0.2], "slices_beyond": [0],
+        }
+    ).to_csv(own.segmentation, index=False)  # fmt: skip
     own.done.write_text(json.dumps({"cell": cell.cell_id, "calibration": {}}))
 
 
@@ -49,9 +57,10 @@ def test_kept_cells_come_back_as_they_were(run, tmp_path):
     for cell in PLAN[:3]:
         before, after = run.cell(cell.cell_id), other.cell(cell.cell_id)
         assert json.loads(after.done.read_text()) == json.loads(before.done.read_text())
-        one = pd.read_csv(before.out_of_fold, dtype=str, keep_default_na=False)
-        two = pd.read_csv(after.out_of_fold, dtype=str, keep_default_na=False)
-        pd.testing.assert_frame_equal(one, two)
+        for table in ("out_of_fold", "segmentation"):
+            one = pd.read_csv(getattr(before, table), dtype=str, keep_default_na=False)
+            two = pd.read_csv(getattr(after, table), dtype=str, keep_default_na=False)
+            pd.testing.assert_frame_equal(one, two)
     assert not other.cell(PLAN[3].cell_id).done.exists()
 
 
@@ -80,10 +89,22 @@ def test_files_that_do_not_go_together_are_refused(run, tmp_path):
     kept = tmp_path / "kept"
     keep_cells(run, kept)
     facts = json.loads((kept / "cells.json").read_text())
-    facts.pop(PLAN[0].cell_id)
-    (kept / "cells.json").write_text(json.dumps(facts))
-
+    (kept / "cells.json").write_text(json.dumps({**facts, PLAN[3].cell_id: {}}))
     other = RunFolder(tmp_path / "elsewhere")
     write_plan(other.plan, PLAN)
-    with pytest.raises(RunError, match="different cells"):
+
+    with pytest.raises(RunError, match=f"lack cells of cells.json: {PLAN[3].cell_id}"):
         restore_cells(other, kept)
+
+
+def test_keeping_that_was_killed_between_its_files_loses_and_doubles_nothing(run, tmp_path):
+    kept = tmp_path / "kept"
+    keep_cells(run, kept)
+    whole = read_kept(kept)
+    facts = json.loads((kept / "cells.json").read_text())
+    facts.pop(PLAN[2].cell_id)
+    (kept / "cells.json").write_text(json.dumps(facts))
+    assert set(read_kept(kept)["cell"]) == {cell.cell_id for cell in PLAN[:2]}
+
+    assert keep_cells(run, kept) == 3
+    pd.testing.assert_frame_equal(read_kept(kept), whole)
