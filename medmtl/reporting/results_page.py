@@ -26,7 +26,7 @@ def publish_results(
     command: str,
     tables: Path,
     page: Path,
-    readme: Path,
+    readme: Path | None = None,
 ) -> None:
     """Copies a run's small tables, and rewrites its results in both pages.
 
@@ -36,12 +36,12 @@ def publish_results(
         command: That made it.
         tables: Folder for out_of_fold.csv, segmentation.csv, summary.json and the like.
         page: Gets all tables, between the experiment's marks.
-        readme: Gets the primary arms' numbers, between the same marks.
+        readme: Gets the primary arms' numbers, between the same marks; None: nothing does.
 
     Raises:
         RunError: A page lacks the marks; nothing is written then.
     """
-    for each in (page, readme):
+    for each in filter(None, (page, readme)):
         _require_marks(each, description.name)
     summary = read_json(run.summary)
     provenance = read_json(run.provenance)
@@ -65,7 +65,8 @@ def publish_results(
         if organs.name in summary["organs"]:
             content += organ_lines(organs, summary, description)
     replace_results(page, description.name, [*content, origin])
-    replace_results(readme, description.name, [*_short(summary, description), "", origin])
+    if readme is not None:
+        replace_results(readme, description.name, [*_short(summary, description), "", origin])
 
 
 def _aucs(

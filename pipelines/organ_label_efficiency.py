@@ -1,0 +1,66 @@
+"""Does pretraining find organs better from few labelled scans? Organs of OpenKBP.
+
+    python pipelines/organ_label_efficiency.py ../shared/data
+
+The same five folds with 10 % of the labels and with all, from scratch and from an encoder that was
+pretrained for each fold without its test patients. Killed at any moment, the same command goes on;
+what is finished is kept in results/openkbp-labels-10 and -100.
+"""
+
+import sys
+from pathlib import Path
+
+from medmtl.build.experiment import build_cross_validation
+from medmtl.build.report import describe_experiment
+from medmtl.build.tracking import tracked
+from medmtl.config import Config
+from medmtl.config_file import load_config
+from medmtl.data.adapters.openkbp import import_openkbp
+from medmtl.errors import MedmtlError
+from medmtl.experiment.keeping import keeping
+from medmtl.reporting.results_page import publish_results
+
+ROOT = Path(__file__).resolve().parent.parent
+EPOCHS = {10: 480, 100: 120}  # by percent of the labels: with fewer an epoch has fewer steps
+
+
+def main(data: Path) -> None:
+    """Imports, pretrains, cross-validates and publishes, first with a tenth of the labels."""
+    for percent in EPOCHS:
+        config = experiment_config(percent)
+        import_openkbp(data / "openkbp_head_neck", config.manifest[0])
+        cross_validate(config)
+
+
+def experiment_config(percent: int) -> Config:
+    """The configuration with so much of the labels."""
+    epochs = EPOCHS[percent]
+    changes = [f"name=openkbp-labels-{percent}", f"output={ROOT / 'runs'}"]
+    changes += [f"training.label_fraction={percent / 100}", f"training.epochs={epochs}"]
+    changes += [f"training.evaluate_every={epochs}"]
+    return load_config(ROOT / "configs" / "organ_label_efficiency.yaml", changes)
+
+
+def cross_validate(config: Config) -> None:
+    """Trains what is not trained yet, evaluates, publishes."""
+    experiment = build_cross_validation(config)
+    experiment.prepare()
+    kept = ROOT / "results" / config.name
+    with keeping(experiment.run, kept / "cells"), tracked(config, experiment.run):
+        experiment.run_all()
+    publish_results(
+        experiment.run,
+        describe_experiment(config, experiment.run),
+        command="python pipelines/organ_label_efficiency.py ../shared/data",
+        tables=kept,
+        page=ROOT / "docs" / "results.md",
+    )
+    print(f"run:      {experiment.run.path}\nresults:  docs/results.md", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / "shared/data"))
+    except MedmtlError as fault:
+        print(f"organ_label_efficiency.py: {fault}", file=sys.stderr)
+        sys.exit(2)
