@@ -13,9 +13,11 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
 import yaml
 
 from medmtl.build.experiment import build_cross_validation
+from medmtl.build.first_weights import read_first_weights
 from medmtl.build.tracking import tracked
 from medmtl.config import Config
 from medmtl.config_file import load_config
@@ -25,8 +27,9 @@ from medmtl.errors import MedmtlError
 from medmtl.evaluation.intervals import Resampling
 from medmtl.evaluation.label_efficiency import measure_label_efficiency
 from medmtl.experiment.keeping import keeping, read_kept
+from medmtl.pretraining_folder import kept_pretraining
 from medmtl.reporting.label_efficiency import write_label_efficiency
-from medmtl.run_folder import read_json
+from medmtl.run_folder import RunFolder, read_json, write_table
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "results" / "label-efficiency"
@@ -38,6 +41,10 @@ EPOCHS = {10: 180, 30: 100, 100: 60}  # by percent: with fewer labels an epoch h
 SEEDS = (0, 1, 2)
 FOLDS = 5
 PAGE = ROOT / "docs" / "results.md"
+PROBES = KEPT / "probes.csv"
+PROBE_COLUMNS = ["source", "encoder", "step", "loss", "effective_rank", "alignment", "uniformity"]
+PROBE_COLUMNS += [f"probe_linear_auc_level_{level}" for level in (1, 2, 3)]
+PROBE_COLUMNS += ["probe_linear_auc", "probe_knn_auc"]
 
 
 def main(data: Path) -> None:
@@ -51,9 +58,25 @@ def main(data: Path) -> None:
         experiment.prepare()
         with keeping(experiment.run, KEPT / f"seed-{seed}"), tracked(config, experiment.run):
             experiment.train_all()
+        keep_probes(experiment.run)
         print(f"run:      {experiment.run.path}", flush=True)
         publish()  # after each seed, for whoever cannot wait for the others
     print(f"results:  {PAGE}")
+
+
+def keep_probes(run: RunFolder) -> None:
+    """Keeps what probes told of the encoders that a run began with."""
+    tables = [pd.read_csv(PROBES)] if PROBES.is_file() else []
+    for name in dict.fromkeys(read_first_weights(run).values()):
+        steps = kept_pretraining(run.path.parent, name).steps
+        table = pd.read_csv(steps) if steps.is_file() else pd.DataFrame()
+        if "probe_linear_auc" in table:
+            source = name.removeprefix("lidc-").rsplit("-", 1)[0]
+            probed = table[table["probe_linear_auc"].notna()]
+            tables.append(probed.assign(source=source, encoder=name))
+    if tables:
+        every = pd.concat(tables).drop_duplicates(["encoder", "step"], keep="last")
+        write_table(PROBES, every.sort_values(["source", "encoder", "step"])[PROBE_COLUMNS])
 
 
 def publish() -> None:
@@ -77,6 +100,7 @@ def publish() -> None:
         tables=KEPT,
         page=PAGE,
         figure=ROOT / "docs" / "images" / "label_efficiency.svg",
+        probes=pd.read_csv(PROBES) if PROBES.is_file() else None,
     )
 
 

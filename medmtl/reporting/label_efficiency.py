@@ -24,6 +24,7 @@ from medmtl.reporting.label_efficiency_figure import (
     SOURCE_TITLES,
     draw_label_efficiency,
 )
+from medmtl.reporting.label_efficiency_probes import probe_lines
 from medmtl.reporting.markdown import NONE, interval_text, table_lines
 from medmtl.reporting.numbers import plural
 from medmtl.reporting.results_page import BEGIN, END, replace_results
@@ -52,6 +53,7 @@ def write_label_efficiency(
     figure: Path,
     config: str = "",
     data: str = "",
+    probes: pd.DataFrame | None = None,
 ) -> None:
     """Writes the tables, draws the figure, and rewrites the section between its marks.
 
@@ -65,6 +67,7 @@ def write_label_efficiency(
         figure: An SVG file, in a folder that the page can name.
         config: The file, or files, of the experiment.
         data: Which collection, with its content's hash.
+        probes: See `probe_lines`; None where there are none.
 
     Raises:
         RunError: The page lacks the marks; nothing is written then.
@@ -89,6 +92,7 @@ def write_label_efficiency(
         *_labels_needed(found),
         *_hypotheses(found),
         *_more_differences(found),
+        *(probe_lines(probes) if probes is not None else []),
         *([explanation.strip(), ""] if explanation.strip() else []),
         *_cautions(found),
         f"{' '.join(origin)}.",

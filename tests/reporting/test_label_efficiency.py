@@ -12,6 +12,7 @@ from medmtl.evaluation.intervals import Resampling
 from medmtl.evaluation.label_efficiency import LabelEfficiency, measure_label_efficiency
 from medmtl.reporting.label_efficiency import arm_title, needed_text, write_label_efficiency
 from medmtl.reporting.label_efficiency_figure import draw_label_efficiency
+from medmtl.reporting.label_efficiency_probes import probe_lines
 
 from ..evaluation.cohorts import lesion_table, predictions
 
@@ -134,3 +135,22 @@ def test_shares_at_both_ends_say_what_they_mean() -> None:
     assert needed_text(None, row) == "–"
     assert arm_title("genesis-frozen-30") == "Models Genesis, frozen, 30 %"
     assert arm_title("diameter") == "diameter"
+
+
+def test_probes_are_means_over_encoders_by_step_and_by_level() -> None:
+    rows = [
+        {
+            "source": source, "encoder": f"{source}-{fold}", "step": step,
+            "effective_rank": 10.0 * (fold + 1), "probe_linear_auc": 0.6 + gain + fold / 10,
+            "probe_linear_auc_level_1": 0.5, "probe_knn_auc": 0.55,
+        }
+        for source, gain in (("moco", 0.2), ("genesis", 0.1))
+        for fold in (0, 1)
+        for step, gain in ((0, 0.0), (500, gain))
+    ]  # fmt: skip
+    text = "\n".join(probe_lines(pd.DataFrame(rows)))
+    assert "| MoCo | 0.650 (0.600 to 0.700) | 0.850 (0.800 to 0.900) |" in text
+    assert "| random weights | 0.500 (0.500 to 0.500) | 0.650 (0.600 to 0.700) |" in text
+    assert "| Models Genesis | 0.500 (0.500 to 0.500) | 0.750 (0.700 to 0.800) |" in text
+    assert "| 15 (10 to 20) |" in text
+    assert probe_lines(pd.DataFrame()) == []
