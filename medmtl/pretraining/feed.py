@@ -20,16 +20,23 @@ class Feed:
     Args:
         pool: Where places are drawn.
         maker: Makes views of them.
-        pairs: Whether two disturbed views of each place are wanted.
+        plain: Whether an undisturbed view of each place is wanted.
+        pairs: Whether two disturbed ones are.
         batches: Which places each batch takes, by their numbers; may be endless.
     """
 
     def __init__(
-        self, *, pool: Pool, maker: ViewMaker, pairs: bool, batches: Iterator[Sequence[int]]
+        self,
+        *,
+        pool: Pool,
+        maker: ViewMaker,
+        plain: bool,
+        pairs: bool,
+        batches: Iterator[Sequence[int]],
     ) -> None:
         self._pool = pool
         self._maker = maker
-        self._pairs = pairs
+        self._plain, self._pairs = plain, pairs
         self._batches = batches
         self._thread = ThreadPoolExecutor(1)
         self._coming: deque[Future[Views]] = deque()
@@ -58,7 +65,7 @@ class Feed:
         for _ in range(TRIES):
             try:
                 places = [self._pool.place(number) for number in numbers]
-                return self._maker.make(places, pairs=self._pairs)
+                return self._maker.make(places, plain=self._plain, pairs=self._pairs)
             except FileNotFoundError:
                 # A cache smaller than what its users need: somebody made room.
                 self._pool.reopen()

@@ -5,6 +5,7 @@ Source:
 """
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +38,8 @@ class MaskedAutoencoder(Method):
             structure counts as much where contrast is low, as in soft tissue, as where it is high.
     """
 
+    needs_plain: ClassVar[bool] = True
+
     def __init__(
         self,
         *,
@@ -61,6 +64,7 @@ class MaskedAutoencoder(Method):
         Raises:
             ValueError: A cell cuts positions of the finest map, or is as large as the window.
         """
+        assert views.plain is not None and views.inside is not None
         check_cell(self.cell, encoder.strides[0])
         depth, height, width = views.plain.shape[2:]
         visible = draw_mask((depth, height, width), self.cell, self.share, views.seeds)

@@ -22,17 +22,17 @@ class Views:
     """Random looks at some places of some scans; intensities scaled to -1 ... 1.
 
     Attributes:
-        plain: Placed at random, not disturbed.
+        plain: Placed at random, not disturbed; None unless a method of the run `needs_plain`.
         inside: Which of its voxels lie in the file.
-        first: The same voxels with disturbed intensities; undisturbed without a `second`.
-        second: Another look at the same places, placed and disturbed anew; None unless a method
-            of the run `needs_pairs`.
+        first: The same voxels with disturbed intensities; None unless a method of the run
+            `needs_pairs`.
+        second: Another look at the same places, placed and disturbed anew.
         seeds: A random number a place, from 0 to 2^62.
     """
 
-    plain: Image
-    inside: Bool[Tensor, "batch 1 depth height width"]
-    first: Image
+    plain: Image | None
+    inside: Bool[Tensor, "batch 1 depth height width"] | None
+    first: Image | None
     second: Image | None
     seeds: Int[Tensor, " batch"]
 
@@ -57,9 +57,11 @@ class Method(nn.Module):
     """One way of learning without labels.
 
     Attributes:
-        needs_pairs: Whether it looks at `Views.second`.
+        needs_plain: Whether it looks at `Views.plain`.
+        needs_pairs: Whether it looks at `Views.first` and `Views.second`.
     """
 
+    needs_plain: ClassVar[bool] = False
     needs_pairs: ClassVar[bool] = False
 
     def forward(self, encoder: Encoder, views: Views) -> Outcome:

@@ -92,7 +92,7 @@ class MoCo(Method):
 
     def forward(self, encoder: Encoder, views: Views) -> Outcome:
         """Computes the loss of a batch; in training mode, its keys then join the queue."""
-        assert views.second is not None
+        assert views.first is not None and views.second is not None
         if self.queue is None:
             return self._within_batch(encoder, views.first, views.second)
         return self._against(self.queue, encoder, views.first, views.second)

@@ -32,6 +32,11 @@ class PretrainingModel(nn.Module):
         self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     @property
+    def needs_plain(self) -> bool:
+        """Whether any method looks at undisturbed views."""
+        return any(each.needs_plain for each in self._methods().values())
+
+    @property
     def needs_pairs(self) -> bool:
         """Whether any method looks at two views of a place."""
         return any(each.needs_pairs for each in self._methods().values())

@@ -4,6 +4,8 @@ Source:
     Zhou 2019, 2021.
 """
 
+from typing import ClassVar
+
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -20,6 +22,8 @@ class ModelsGenesis(Method):
         corruption: Of what the encoder sees.
     """
 
+    needs_plain: ClassVar[bool] = True
+
     def __init__(self, *, decoder: nn.Module, corruption: Corruption) -> None:
         super().__init__()
         self.decoder = decoder
@@ -27,6 +31,7 @@ class ModelsGenesis(Method):
 
     def forward(self, encoder: Encoder, views: Views) -> Outcome:
         """Computes the error of restoring the voxels that lie in the file."""
+        assert views.plain is not None and views.inside is not None
         features = encoder(self.corruption.apply(views.plain, views.seeds))
         loss = restoration_error(self.decoder(features), views.plain, views.inside)
         return Outcome(loss=loss, features=pooled(features).detach())

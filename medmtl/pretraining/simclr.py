@@ -36,7 +36,7 @@ class SimCLR(Method):
 
     def forward(self, encoder: Encoder, views: Views) -> Outcome:
         """Computes the loss of a batch."""
-        assert views.second is not None
+        assert views.first is not None and views.second is not None
         # One call for both: half the overhead, and batch norm treats them alike.
         features = pooled(encoder(torch.cat([views.first, views.second])))
         first, second = self.projection(features).chunk(2)

@@ -1,30 +1,26 @@
 """Views made for CT: placed in mm, disturbed in HU as scanners and readers disturb it.
 
-A view is turned about the long body axis only. That makes interpolation separable: in plane for all
-slices at once, then along depth; ten times as fast as a general one, which a tilt would need. Nor
-do patients lie tilted.
+A view is turned about the long body axis only, which makes interpolation separable; a tilt would
+not. Nor do patients lie tilted.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int16
+from jaxtyping import Float
 from torch import Generator, Tensor
 
 from medmtl.data.cache import CachedCase
-from medmtl.data.geometry import Box
 from medmtl.data.windows import NO_HU, Size
+from medmtl.pretraining.look import Beyond, Look, Volume, union
 from medmtl.pretraining.method import Views, generators
 
 PLACED, DISTURBED = 1, 2  # uses of a place's seed; the second view's are these plus SECOND
 SECOND = 16
 BANK = 2**22  # numbers: views begin at places far enough apart
-Volume = Float[Tensor, "depth height width"]
-Mask = Bool[Tensor, "depth height width"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,88 +68,93 @@ class ViewMaker:
     noise_hu: float
     kernel: float
 
-    def make(self, places: Sequence[Place], *, pairs: bool) -> Views:
+    def make(self, places: Sequence[Place], *, plain: bool, pairs: bool) -> Views:
         """Makes the views of some places.
 
         Args:
             places: Each with its seed; the same seed gives the same bits in any batch.
+            plain: Whether the undisturbed view is wanted.
             pairs: Whether disturbed views are wanted, two of each place.
         """
         seeds = torch.tensor([place.seed for place in places], dtype=torch.int64)
         shape = (len(places), 1, *self.size)
-        plain, inside = torch.empty(shape), torch.ones(shape, dtype=torch.bool)
-        first, second = (torch.empty(shape), torch.empty(shape)) if pairs else (plain, None)
-        fresh = generators(seeds, PLACED), generators(seeds, PLACED + SECOND)
-        noisy = generators(seeds, DISTURBED), generators(seeds, DISTURBED + SECOND)
+        views = Views(
+            plain=torch.empty(shape) if plain else None,
+            inside=torch.ones(shape, dtype=torch.bool) if plain else None,
+            first=torch.empty(shape) if pairs else None,
+            second=torch.empty(shape) if pairs else None,
+            seeds=seeds,
+        )
+        salts = (0, SECOND) if pairs else (0,)
+        placed = [generators(seeds, PLACED + salt) for salt in salts]
+        noisy = [generators(seeds, DISTURBED + salt) for salt in salts]
         for row, place in enumerate(places):
-            hu, beyond = self.cut(place, fresh[0][row])
-            if beyond is not None:
-                torch.logical_not(beyond, out=inside[row, 0])
-            _scale(torch.sub(hu, self.low_hu, out=plain[row, 0]), self.low_hu, self.high_hu)
-            if second is not None:
-                self.disturb(hu, beyond, noisy[0][row], out=first[row, 0])
-                hu, beyond = self.cut(place, fresh[1][row])
-                self.disturb(hu, beyond, noisy[1][row], out=second[row, 0])
-        return Views(plain=plain, inside=inside, first=first, second=second, seeds=seeds)
+            cuts = self._cut(place, [self._look(place, each[row]) for each in placed])
+            if views.plain is not None and views.inside is not None:
+                hu, beyond = cuts[0]
+                _scaled(hu, self.low_hu, self.high_hu, out=views.plain[row, 0])
+                beyond.fill(views.inside[row, 0], 0.0)
+            for (hu, beyond), out, drawn in zip(
+                cuts, (views.first, views.second), noisy, strict=False
+            ):
+                if out is not None:
+                    self.disturb(hu, beyond, drawn[row], out=out[row, 0])
+        return views
 
-    def cut(self, place: Place, generator: Generator) -> tuple[Volume, Mask | None]:
-        """HU of one view at random, and which of its voxels lie beyond the file, if any do."""
-        turn, deeper, shift = self._draw(generator)
-        centre = torch.tensor(place.centre, dtype=torch.float64) + shift
-        plane = self._plane_offsets @ turn.T + centre[1:]
-        slices = (torch.arange(self.size[0]).double() - (self.size[0] - 1) / 2) * deeper + centre[0]
-        box = _reached(slices, plane, place.case.shape)
-        stored = torch.from_numpy(place.case.read_image(box))
-        in_plane = _cut_in_plane(stored, plane - _starts(box)[1:])
-        hu = _cut_slices(in_plane, slices - box[0].start)
-        beyond = _beyond(slices, plane, place.case.shape)
-        return (hu if beyond is None else hu.masked_fill_(beyond, NO_HU)), beyond
-
-    def disturb(
-        self, hu: Volume, beyond: Mask | None, generator: Generator, *, out: Volume
-    ) -> None:
+    def disturb(self, hu: Volume, beyond: Beyond, generator: Generator, *, out: Volume) -> None:
         """Another kernel, dose and window; what lies beyond the file stays air.
 
-        Each pass over the voxels takes time, so they are changed where they will stay.
+        Each pass over the voxels takes time, so what can be is done in one.
         """
         sharpness, dose, low, high = (torch.rand(4, generator=generator) * 2 - 1).tolist()
-        if self.kernel:
-            smooth = _smoothed(hu)
-            hu = torch.lerp(hu, smooth, -sharpness * self.kernel, out=smooth)
+        low_hu, high_hu = self.low_hu + low * self.window_hu, self.high_hu + high * self.window_hu
+        scale, smoother = 2 / (high_hu - low_hu), -sharpness * self.kernel
+        torch.add(torch.tensor(-low_hu * scale - 1), hu, alpha=scale * (1 - smoother), out=out)
+        if smoother:
+            out.add_(_smoothed_16_times(hu), alpha=scale * smoother / 16)
         if self.noise_hu:
-            noise = draw_noise(out.shape, generator)
-            torch.add(hu, noise, alpha=dose * self.noise_hu, out=out)
-        else:
-            out.copy_(hu)
-        if beyond is not None:
-            out.masked_fill_(beyond, NO_HU)
-        low_hu = self.low_hu + low * self.window_hu
-        _scale(out.sub_(low_hu), low_hu, self.high_hu + high * self.window_hu)
+            out.add_(draw_noise(out.shape, generator), alpha=scale * dose * self.noise_hu)
+        beyond.fill(out, (NO_HU - low_hu) * scale - 1)
+        out.clamp_(-1, 1)
 
-    def _draw(self, generator: Generator) -> tuple[Float[Tensor, "2 2"], float, Float[Tensor, "3"]]:
-        """In-plane matrix and depth factor, both in voxels, and the shift in voxels."""
+    def _cut(self, place: Place, looks: Sequence[Look]) -> list[tuple[Volume, Beyond]]:
+        """HU of each look, and what lies beyond the file; what they share is read once."""
+        shape = place.case.shape
+        boxes = [look.reach(shape) for look in looks]
+        if len(boxes) == 2 and (both := union(*boxes)) is not None:
+            stored = torch.from_numpy(place.case.read_image(both)).float()
+            cuts = [look.cut(stored, both, shape) for look in looks]
+        else:
+            cuts = [
+                look.cut(torch.from_numpy(place.case.read_image(box)).float(), box, shape)
+                for look, box in zip(looks, boxes, strict=True)
+            ]
+        for hu, beyond in cuts:
+            beyond.fill(hu, float(NO_HU))
+        return cuts
+
+    def _look(self, place: Place, generator: Generator) -> Look:
+        """One at random."""
         turned, scaled, *rest = torch.rand(8, generator=generator).tolist()
         angle = (turned * 2 - 1) * math.radians(self.rotation_degrees)
         scale = math.exp((scaled * 2 - 1) * self.scaling)
         flipped = zip(rest[:3], self.flips, strict=True)
-        signs = [-1.0 if flips and drawn < 0.5 else 1.0 for drawn, flips in flipped]
+        deep, down, across = (
+            -scale if flips and drawn < 0.5 else scale for drawn, flips in flipped
+        )
         cosine, sine = math.cos(angle), math.sin(angle)
-        turn = [
-            [
-                scale * part * sign * own / mm
-                for part, sign, own in zip(row, signs[1:], self.spacing_mm[1:], strict=True)
-            ]
-            for row, mm in zip(((cosine, -sine), (sine, cosine)), self.spacing_mm[1:], strict=True)
-        ]
-        far = zip(rest[3:], self.shift_mm, self.spacing_mm, strict=True)
-        shift = [(drawn * 2 - 1) * most_mm / mm for drawn, most_mm, mm in far]
-        double = torch.float64
-        return torch.tensor(turn, dtype=double), scale * signs[0], torch.tensor(shift, dtype=double)
-
-    @cached_property
-    def _plane_offsets(self) -> Float[Tensor, "height width 2"]:
-        axes = [torch.arange(n).double() - (n - 1) / 2 for n in self.size[1:]]
-        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
+        _, row_mm, column_mm = self.spacing_mm
+        far = zip(place.centre, rest[3:], self.shift_mm, self.spacing_mm, strict=True)
+        centre = [middle + (drawn * 2 - 1) * most_mm / mm for middle, drawn, most_mm, mm in far]
+        return Look(
+            size=self.size,
+            centre=(centre[0], centre[1], centre[2]),
+            deeper=deep,
+            turn=(
+                (down * cosine, -across * sine * column_mm / row_mm),
+                (down * sine * row_mm / column_mm, across * cosine),
+            ),
+        )
 
 
 def draw_noise(shape: Sequence[int], generator: Generator) -> Float[Tensor, "*shape"]:
@@ -172,74 +173,27 @@ def _noise(count: int) -> Float[Tensor, " count"]:
     return torch.randn(count, generator=Generator().manual_seed(0))
 
 
-def _reached(
-    slices: Float[Tensor, " depth"],
-    plane: Float[Tensor, "height width 2"],
-    shape: tuple[int, int, int],
-) -> Box:
-    """The voxels of a case between which a view lies; at least one along each axis."""
-    box = []
-    for places, length in zip((slices, plane[..., 0], plane[..., 1]), shape, strict=True):
-        low, high = math.floor(float(places.min())), math.ceil(float(places.max())) + 1
-        start = min(max(low, 0), length - 1)
-        box.append(slice(start, max(min(high, length), start + 1)))
-    return box[0], box[1], box[2]
+def _scaled(hu: Volume, low_hu: float, high_hu: float, *, out: Volume) -> None:
+    """A window of HU becomes -1 ... 1."""
+    scale = 2 / (high_hu - low_hu)
+    torch.add(torch.tensor(-low_hu * scale - 1), hu, alpha=scale, out=out).clamp_(-1, 1)
 
 
-def _starts(box: Box) -> Float[Tensor, "3"]:
-    return torch.tensor([side.start for side in box], dtype=torch.float64)
+def _smoothed_16_times(hu: Volume) -> Volume:
+    """In plane by 1, 2, 1 along both axes, as a softer reconstruction kernel smooths; not divided.
 
-
-def _cut_in_plane(
-    stored: Int16[Tensor, "slices h w"], points: Float[Tensor, "height width 2"]
-) -> Float[Tensor, "slices height width"]:
-    """Interpolates all slices at the same points; beyond the block its edge is repeated."""
-    lengths = torch.tensor(stored.shape[1:])
-    grid = (points / (lengths - 1).clamp(min=1) * 2 - 1).flip(-1).float()
-    return F.grid_sample(
-        stored.float()[None], grid[None], padding_mode="border", align_corners=True
-    )[0]
-
-
-def _cut_slices(
-    voxels: Float[Tensor, "slices height width"], places: Float[Tensor, " depth"]
-) -> Volume:
-    """Interpolates between slices."""
-    last = len(voxels) - 1
-    places = places.clamp(0, last)
-    low = places.floor().clamp(max=max(last - 1, 0))
-    share = (places - low).float()[:, None, None]
-    below = low.long()
-    above = voxels.index_select(0, (below + 1).clamp(max=last))
-    return voxels.index_select(0, below).lerp_(above, share)
-
-
-def _beyond(
-    slices: Float[Tensor, " depth"],
-    plane: Float[Tensor, "height width 2"],
-    shape: tuple[int, int, int],
-) -> Mask | None:
-    """Which voxels of a view lie beyond the outer faces of the file's; None if none do."""
-    outside = [
-        (places < -0.5) | (places > length - 0.5)
-        for places, length in zip((slices, plane[..., 0], plane[..., 1]), shape, strict=True)
-    ]
-    if not any(bool(each.any()) for each in outside):
-        return None
-    return outside[0][:, None, None] | outside[1] | outside[2]
-
-
-def _scale(above_low: Volume, low_hu: float, high_hu: float) -> None:
-    """HU above the lower end of a window become -1 ... 1, in place."""
-    above_low.mul_(2 / (high_hu - low_hu)).sub_(1).clamp_(-1, 1)
-
-
-def _smoothed(hu: Volume) -> Volume:
-    """In plane by 1, 2, 1 along both axes, as a softer reconstruction kernel smooths."""
-    smooth = hu.clone()
+    The outermost voxels are smoothed along the edge only.
+    """
     for axis in (1, 2):
         inner = hu.shape[axis] - 2
-        if inner > 0:
-            between = torch.add(smooth.narrow(axis, 0, inner), smooth.narrow(axis, 2, inner))
-            smooth.narrow(axis, 1, inner).lerp_(between.mul_(0.5), 0.5)
-    return smooth
+        if inner < 1:
+            hu = hu * 4
+            continue
+        sums = torch.empty_like(hu)
+        middle = sums.narrow(axis, 1, inner)
+        torch.add(hu.narrow(axis, 0, inner), hu.narrow(axis, 2, inner), out=middle)
+        middle.add_(hu.narrow(axis, 1, inner), alpha=2)
+        for edge in (0, inner + 1):
+            torch.mul(hu.select(axis, edge), 4, out=sums.select(axis, edge))
+        hu = sums
+    return hu

@@ -99,6 +99,7 @@ class Pretrainer:
         feed = Feed(
             pool=self.pool,
             maker=self.maker,
+            plain=self.model.needs_plain,
             pairs=self.model.needs_pairs,
             batches=self._batches(done),
         )

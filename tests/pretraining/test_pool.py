@@ -192,7 +192,9 @@ def test_batches_are_made_although_others_make_room_in_the_cache(manifest, tmp_p
         rotation_degrees=0.0, scaling=0.0, flips=(False, False, False),
         shift_mm=(0.0, 0.0, 0.0), window_hu=0.0, noise_hu=0.0, kernel=0.0,
     )  # fmt: skip
-    feed = Feed(pool=pool, maker=maker, pairs=False, batches=iter([[0, 1], [2, 3], [4, 5]]))
+    feed = Feed(
+        pool=pool, maker=maker, plain=True, pairs=False, batches=iter([[0, 1], [2, 3], [4, 5]])
+    )
     before = feed.next()
     cache = pool.sources[0].loader.cache
     for case in cache.cases():

@@ -9,6 +9,7 @@ import torch
 from scipy import ndimage
 
 from medmtl.data.cache import CachedCase
+from medmtl.pretraining.look import union
 from medmtl.pretraining.views import Place, ViewMaker
 
 STILL = ViewMaker(
@@ -72,7 +73,7 @@ def to_hu(image):
 
 
 def test_an_undisturbed_view_is_a_plain_slice_of_the_scan(case):
-    views = STILL.make([place(case, centre=(11.5, 29.5, 34.5))], pairs=False)
+    views = STILL.make([place(case, centre=(11.5, 29.5, 34.5))], plain=True, pairs=False)
 
     expected = np.clip(case.voxels[9:15, 22:38, 25:45], -1000, 400)
     assert np.allclose(to_hu(views.plain[0, 0]).numpy(), expected, atol=0.01)
@@ -82,22 +83,25 @@ def test_an_undisturbed_view_is_a_plain_slice_of_the_scan(case):
 
 def test_turned_and_scaled_views_agree_with_scipy(case):
     maker = replace(STILL, rotation_degrees=40.0, scaling=0.3, flips=(True, True, True))
-    hu, _ = maker.cut(place(case), torch.Generator().manual_seed(5))
-    turn, deeper, shift = maker._draw(torch.Generator().manual_seed(5))
+    look = maker._look(place(case), torch.Generator().manual_seed(5))
+    ((hu, _),) = maker._cut(place(case), [look])
 
     grid = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in maker.size), indexing="ij"))
     matrix = np.eye(3)
-    matrix[0, 0], matrix[1:, 1:] = deeper, turn.numpy()
-    centre = np.array([12.0, 30.0, 35.0])
+    matrix[0, 0], matrix[1:, 1:] = look.deeper, look.turn
+    centre = np.array(look.centre)
     points = np.tensordot(matrix, grid, 1) + centre[:, None, None, None]
     expected = ndimage.map_coordinates(case.voxels.astype(float), points, order=1)
 
-    assert torch.equal(shift, torch.zeros(3, dtype=torch.float64))
+    assert look.centre == (12.0, 30.0, 35.0)
     assert np.allclose(hu.numpy(), expected, atol=0.5)
 
 
 def test_turning_keeps_lengths_in_mm(case):
-    turn, _, _ = replace(STILL, rotation_degrees=90.0)._draw(torch.Generator().manual_seed(1))
+    look = replace(STILL, rotation_degrees=90.0)._look(
+        place(case), torch.Generator().manual_seed(1)
+    )
+    turn = torch.tensor(look.turn, dtype=torch.float64)
     spacing = torch.tensor([1.0, 0.5], dtype=torch.float64)
 
     in_mm = spacing[:, None] * turn / spacing
@@ -106,7 +110,7 @@ def test_turning_keeps_lengths_in_mm(case):
 
 
 def test_what_lies_beyond_the_file_is_air_and_marked(case):
-    views = STILL.make([place(case, centre=(1.0, 30.0, 35.0))], pairs=False)
+    views = STILL.make([place(case, centre=(1.0, 30.0, 35.0))], plain=True, pairs=False)
 
     # Rows 0 and 1 of the view lie at -1.5 and -0.5: the outer face of the first slice is -0.5.
     assert not views.inside[0, 0, 0].any()
@@ -116,7 +120,9 @@ def test_what_lies_beyond_the_file_is_air_and_marked(case):
 
 def test_disturbing_leaves_what_lies_beyond_the_file(case):
     centre = (0.0, 2.0, 2.0)
-    views = replace(LIVELY, window_hu=0.0).make([place(case, centre=centre)], pairs=True)
+    views = replace(LIVELY, window_hu=0.0).make(
+        [place(case, centre=centre)], plain=True, pairs=True
+    )
 
     assert (~views.inside).any()
     assert (views.first[~views.inside] == -1).all()
@@ -124,23 +130,23 @@ def test_disturbing_leaves_what_lies_beyond_the_file(case):
 
 @pytest.mark.parametrize("centre", [(-50.0, 30.0, 35.0), (12.0, 500.0, 35.0)])
 def test_a_view_wholly_beyond_the_file_shows_nothing(case, centre):
-    views = LIVELY.make([place(case, centre=centre)], pairs=True)
+    views = LIVELY.make([place(case, centre=centre)], plain=True, pairs=True)
 
     assert not views.inside.any()
 
 
 def test_a_place_gives_the_same_bits_in_any_batch(case):
     places = [place(case, seed=seed) for seed in range(5)]
-    whole = LIVELY.make(places, pairs=True)
+    whole = LIVELY.make(places, plain=True, pairs=True)
 
     for row in (0, 3):
-        alone = LIVELY.make([places[row]], pairs=True)
+        alone = LIVELY.make([places[row]], plain=True, pairs=True)
         for name in ("plain", "inside", "first", "second", "seeds"):
             assert torch.equal(getattr(alone, name)[0], getattr(whole, name)[row])
 
 
 def test_the_two_views_of_a_place_differ_and_so_do_places(case):
-    views = LIVELY.make([place(case, seed=0), place(case, seed=1)], pairs=True)
+    views = LIVELY.make([place(case, seed=0), place(case, seed=1)], plain=True, pairs=True)
 
     assert not torch.allclose(views.first[0], views.second[0])
     assert not torch.allclose(views.first[0], views.first[1])
@@ -149,10 +155,11 @@ def test_the_two_views_of_a_place_differ_and_so_do_places(case):
 def test_sides_are_never_mirrored_unless_asked(case):
     upright = replace(LIVELY, flips=(False, False, False))
     for seed in range(20):
-        turn, deeper, _ = upright._draw(torch.Generator().manual_seed(seed))
-        assert torch.linalg.det(turn) > 0
-        assert deeper > 0
-    mirrored = [LIVELY._draw(torch.Generator().manual_seed(seed))[1] < 0 for seed in range(20)]
+        look = upright._look(place(case), torch.Generator().manual_seed(seed))
+        assert torch.linalg.det(torch.tensor(look.turn)) > 0
+        assert look.deeper > 0
+    looks = [LIVELY._look(place(case), torch.Generator().manual_seed(seed)) for seed in range(20)]
+    mirrored = [look.deeper < 0 for look in looks]
     assert 0 < sum(mirrored) < 20
 
 
@@ -162,7 +169,9 @@ def test_noise_has_at_most_the_asked_spread_and_no_bias():
 
     spreads = []
     for seed in range(30):
-        view = maker.make([place(flat, seed=seed, centre=(10.0, 20.0, 20.0))], pairs=True).first
+        view = maker.make(
+            [place(flat, seed=seed, centre=(10.0, 20.0, 20.0))], plain=True, pairs=True
+        ).first
         hu = to_hu(view)
         assert abs(hu.mean() + 300) < 4
         spreads.append(float(hu.std()))
@@ -175,7 +184,7 @@ def test_kernels_change_sharpness_both_ways_and_keep_the_mean(case):
     maker = replace(STILL, kernel=1.0)
     edges = []
     for seed in range(20):
-        views = maker.make([place(case, seed=seed)], pairs=True)
+        views = maker.make([place(case, seed=seed)], plain=True, pairs=True)
         plain, changed = to_hu(views.plain), to_hu(views.first)
         assert abs(plain.mean() - changed.mean()) < 3
         edges.append(float(changed.diff(dim=-1).abs().mean() / plain.diff(dim=-1).abs().mean()))
@@ -185,7 +194,28 @@ def test_kernels_change_sharpness_both_ways_and_keep_the_mean(case):
 
 def test_a_file_of_one_slice_and_few_voxels_can_be_looked_at():
     tiny = fake_case(np.zeros((1, 2, 1), dtype=np.int16))
-    views = LIVELY.make([place(tiny, centre=(0.0, 0.5, 0.0))], pairs=True)
+    views = LIVELY.make([place(tiny, centre=(0.0, 0.5, 0.0))], plain=True, pairs=True)
 
     assert views.inside.any()
     assert views.first.isfinite().all()
+
+
+@pytest.mark.parametrize("shift_mm", [(3.0, 3.0, 3.0), (20.0, 25.0, 15.0)], ids=["near", "far"])
+def test_what_else_is_wanted_changes_no_view(case, shift_mm):
+    maker = replace(LIVELY, shift_mm=shift_mm)
+    places = [place(case, seed=seed) for seed in range(8)]
+    every = maker.make(places, plain=True, pairs=True)
+    pairs = maker.make(places, plain=False, pairs=True)
+    plain = maker.make(places, plain=True, pairs=False)
+
+    assert pairs.plain is pairs.inside is plain.first is plain.second is None
+    assert torch.equal(pairs.first, every.first) and torch.equal(pairs.second, every.second)
+    assert torch.equal(plain.plain, every.plain) and torch.equal(plain.inside, every.inside)
+
+
+def test_two_looks_are_read_together_only_if_that_is_less_to_read():
+    near = (slice(0, 4), slice(0, 10), slice(0, 10)), (slice(1, 5), slice(2, 12), slice(0, 10))
+    far = (slice(0, 4), slice(0, 10), slice(0, 10)), (slice(20, 24), slice(0, 10), slice(0, 10))
+
+    assert union(*near) == (slice(0, 5), slice(0, 12), slice(0, 10))
+    assert union(*far) is None
