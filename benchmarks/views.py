@@ -179,7 +179,10 @@ def _waiting() -> float:
 
 
 def contest(name: str) -> dict[str, float]:
-    """Measures one contestant."""
+    """Measures one contestant; memory is treated as `medmtl pretrain` does, for either."""
+    from medmtl.training.memory import keep_freed_memory
+
+    keep_freed_memory()
     batches = _CONTESTANTS[name]()
     next(batches)  # whatever is made ready once
     places, start_s = 0, time.perf_counter()
