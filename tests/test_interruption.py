@@ -65,8 +65,15 @@ def home(small_run: SmallRun, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_run_killed_at_five_moments_ends_with_the_same_bytes(
-    home: Path, small_run: SmallRun
+@pytest.mark.parametrize(
+    "killed",
+    [
+        pytest.param({"while scans are prepared", "after a first epoch"}, id="twice"),
+        pytest.param(None, id="at all moments", marks=pytest.mark.slow),
+    ],
+)
+def test_a_run_killed_at_some_moments_ends_with_the_same_bytes(
+    home: Path, small_run: SmallRun, killed: set[str] | None
 ) -> None:
     cells = home / "runs" / NAME / "cells"
 
@@ -82,6 +89,8 @@ def test_run_killed_at_five_moments_ends_with_the_same_bytes(
         ("when half is finished", lambda: count("*/done.json")() >= 2),
     ]
     for name, reached in moments:
+        if killed is not None and name not in killed:
+            continue
         process = start(home)
         wait_until(reached, process)
         # The engine alone: its cells, in sessions of their own, must not outlive it.

@@ -109,6 +109,7 @@ def test_nothing_that_identifies_comes_out_of_any_stage(
     assert not NEEDLE.search("".join(printed).encode())
 
 
+@pytest.mark.slow
 def test_the_search_finds_what_is_planted(tmp_path: Path) -> None:
     write_hospital(tmp_path)
     assert len(list(found_in(tmp_path))) > PATIENTS

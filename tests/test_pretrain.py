@@ -47,11 +47,12 @@ def test_methods_and_their_sums_leave_an_encoder_that_says_what_it_saw(tmp_path,
     assert not (run / "checkpoint.pt").exists()
 
 
-def test_a_killed_pretraining_goes_on_and_ends_with_the_same_bits(tmp_path):
+def test_a_killed_pretraining_goes_on_and_ends_with_the_same_bits(tmp_path, medmtl, monkeypatch):
     config = write_pretraining(tmp_path, MOCO, GENESIS)
+    monkeypatch.chdir(tmp_path)
     more = ["--set", "training.steps=40"]
-    whole = run_command("pretrain", config, "--set", "name=whole", *more, cwd=tmp_path)
-    assert whole.returncode == 0, whole.stderr
+    whole = medmtl("pretrain", config, "--set", "name=whole", *more)
+    assert whole.code == 0, whole.err
 
     killed = tmp_path / "runs" / "small" / "checkpoint.pt"
     process = subprocess.Popen(
@@ -69,9 +70,9 @@ def test_a_killed_pretraining_goes_on_and_ends_with_the_same_bits(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (tmp_path / "runs" / "small" / "done.json").exists()
-    again = run_command("pretrain", config, *more, cwd=tmp_path)
+    again = medmtl("pretrain", config, *more)
 
-    assert again.returncode == 0, again.stderr
+    assert again.code == 0, again.err
     one, other = tmp_path / "runs" / "whole", tmp_path / "runs" / "small"
     assert same_weights(one / "encoder.pt", other / "encoder.pt")
     assert (one / TABLE).read_bytes() == (other / TABLE).read_bytes()

@@ -217,6 +217,7 @@ def add_follow_up(folder):
     return copied
 
 
+@pytest.mark.slow
 def test_a_copy_of_a_tested_patients_scan_that_no_head_looks_at_is_left_out_too(tmp_path):
     config = write_experiment(tmp_path)
     follow_up = add_follow_up(tmp_path / "cohort" / "manifest")

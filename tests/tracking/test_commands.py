@@ -77,6 +77,7 @@ def test_a_server_that_is_not_there_is_one_message(tracked_run):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_training_does_not_mind_a_server_that_is_not_there(tracked_run):
     home, _ = tracked_run
     ended = subprocess.run(
