@@ -32,9 +32,6 @@ class Beyond:
     tail: int
     plane: Bool[Tensor, "height width"] | None
 
-    def __bool__(self) -> bool:
-        return bool(self.head or self.tail or self.plane is not None)
-
     def fill(self, volume: Tensor, value: float) -> None:
         """Sets these voxels of a volume, in place."""
         if self.head:
