@@ -57,7 +57,7 @@ def main(data: Path) -> None:
         experiment = build_cross_validation(config)
         experiment.prepare()
         with keeping(experiment.run, KEPT / f"seed-{seed}"), tracked(config, experiment.run):
-            experiment.train_all()
+            experiment.train_prepared()
         keep_probes(experiment.run)
         print(f"run:      {experiment.run.path}", flush=True)
         publish()  # after each seed, for whoever cannot wait for the others

@@ -47,7 +47,8 @@ def cross_validate(config: Config) -> None:
     experiment.prepare()
     kept = ROOT / "results" / config.name
     with keeping(experiment.run, kept / "cells"), tracked(config, experiment.run):
-        experiment.run_all()
+        experiment.train_prepared()
+        experiment.evaluate()
     publish_results(
         experiment.run,
         describe_experiment(config, experiment.run),

@@ -63,14 +63,14 @@ class FirstWeights:
         key = pretraining_fingerprint(self.config, sources, self.contents)
         return kept_pretraining(self.output, f"{self.config.name}-{key[:DIGITS]}")
 
-    def job(self, tell: Tell = lambda rows, waiting: None) -> PretrainingJob:
-        """Puts the pretraining together; opens no scan."""
+    def job(self, folder: PretrainingFolder, tell: Tell) -> PretrainingJob:
+        """Puts the pretraining together, to be written to its `folder`; opens no scan."""
         return build_pretraining(
             self.config,
             ranks=Ranks(),
             keep=self._may_be_seen,
             withheld=self.contents,
-            folder=self.folder(),
+            folder=folder,
             tell=tell,
         )
 
@@ -208,14 +208,14 @@ def make_first_weights(run: RunFolder, cell_id: str, *, job_id: str | None = Non
     own = run.cell(job_id or cell_id)
     if not folder.done.is_file():
         wanted = _cell_weights(run, cell_id)
-        _wanted_folder(run, cell_id, wanted)
+        folder = _wanted_folder(run, cell_id, wanted)
         steps = wanted.config.training.steps
 
         def tell(rows: Sequence[Row], waiting: float) -> None:
             progress = CellProgress(stage="pretraining", epoch=int(rows[-1]["step"]), epochs=steps)
             write_progress(own.progress, progress)
 
-        wanted.job(tell).run(wait=True)
+        wanted.job(folder, tell).run(wait=True)
     if job_id is not None:
         write_json(own.done, {"encoder": folder.path.name})
 

@@ -83,6 +83,10 @@ class CrossValidation:
     def train_all(self) -> None:
         """Trains and tests every cell that is not finished yet."""
         self.prepare()
+        self.train_prepared()
+
+    def train_prepared(self) -> None:
+        """The same of a run that `prepare` has just been called for."""
         if jobs := self.pretrainings():
             self._run(
                 list(jobs), lambda job: [*self._cell_command(jobs[job]), "--pretraining", job]
