@@ -34,8 +34,8 @@ from medmtl.run_folder import RunFolder, read_json, write_table
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "results" / "label-efficiency"
 SOURCES = ("scratch", "moco", "genesis", "masked")
-# Tried after MoCo had not helped: views that keep the nodule and its size (with the first seed
-# alone), and an adaptation that leaves more of what was learnt without labels.
+# Tried after MoCo had not helped, each with one seed: views that keep the nodule and its size, and
+# an adaptation that leaves more of what was learnt without labels.
 NEAR, GENTLE = "near", {"start.adaptation": "linear_then_full", "training.learning_rate": 0.001}
 EPOCHS = {10: 180, 30: 100, 100: 60}  # by percent: with fewer labels an epoch has fewer steps
 SEEDS = (0, 1, 2)
@@ -107,7 +107,7 @@ def publish() -> None:
 def experiment_config(seed: int) -> Config:
     """The configuration with all arms."""
     changes = [f"name=label-efficiency-{seed}", f"seed={seed}", f"output={ROOT / 'runs'}"]
-    planned = arms() | (ideas() if seed == SEEDS[0] else {})
+    planned = arms() | {SEEDS[0]: near(), SEEDS[1]: gentle()}.get(seed, {})
     changes += [f"arms.{name}={yaml.safe_dump(arm)}" for name, arm in planned.items()]
     return load_config(ROOT / "configs" / "label_efficiency.yaml", changes)
 
@@ -127,16 +127,22 @@ def arms() -> dict[str, dict[str, object]]:
     return found
 
 
-def ideas() -> dict[str, dict[str, object]]:
-    """The same of what was tried after MoCo had not helped."""
-    found: dict[str, dict[str, object]] = {}
-    for percent in EPOCHS:
-        for mode in ("frozen", "full"):
-            adapted = {"start.adaptation": mode} | _begun(NEAR)
-            found[f"{NEAR}-{mode}-{percent}"] = _arm(percent, adapted)
-        for source in (*SOURCES[1:], NEAR):
-            found[f"{source}-gentle-{percent}"] = _arm(percent, GENTLE | _begun(source))
-    return found
+def near() -> dict[str, dict[str, object]]:
+    """The same of the first further idea."""
+    return {
+        f"{NEAR}-{mode}-{percent}": _arm(percent, {"start.adaptation": mode} | _begun(NEAR))
+        for percent in EPOCHS
+        for mode in ("frozen", "full")
+    }
+
+
+def gentle() -> dict[str, dict[str, object]]:
+    """The same of the second, with the encoders that its seed pretrains anyway."""
+    return {
+        f"{source}-gentle-{percent}": _arm(percent, GENTLE | _begun(source))
+        for percent in EPOCHS
+        for source in SOURCES[1:]
+    }
 
 
 def _arm(percent: int, more: Mapping[str, object] | None = None) -> dict[str, object]:
