@@ -3,8 +3,9 @@
 Where a processor lacks a matrix unit (AMX), oneDNN takes another kernel for the gradient of bf16
 convolution weights. Where the kernel is larger than the map, that one reads and writes beyond its
 memory (seen with torch 2.13 on an AVX-512 processor: gradients of any size, NaN, a broken heap). A
-slab of three slices comes down to two, so small maps are not rare here. Those convolutions are
-computed in fp32 there; they are the cheapest of all.
+slab of three slices comes down to two, so small maps are not rare here. There the gradient of the
+weights is a product of two matrices instead: the map's patches, and the gradient of what came out.
+On so small maps that is two to three times as fast as oneDNN's gradient in fp32.
 
 Even in fp32, the gradient of a kernel of 7 with stride 2, as ResNet and DenseNet begin with, reads
 and writes beyond its memory where a map of one channel is 5 to 7 deep. None does where the map was
@@ -13,7 +14,7 @@ processor.
 """
 
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +31,49 @@ def has_matrix_unit() -> bool:
     return bool(torch.cpu.get_capabilities().get("amx_bf16", False))
 
 
+class _SmallMapConvolution(torch.autograd.Function):
+    """A convolution without bias whose weights' gradient oneDNN has no part in."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, weight: Tensor, stride: Side, padding: Side) -> Tensor:
+        ctx.save_for_backward(image, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv3d(image, weight, None, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        image, weight = ctx.saved_tensors
+        (output,) = gradients
+        of_image = of_weight = None
+        if ctx.needs_input_grad[0]:
+            of_image = torch.ops.aten.convolution_backward(
+                *(output, image, weight, None, ctx.stride, ctx.padding, (1, 1, 1)),
+                *(False, (0, 0, 0), 1, (True, False, False)),
+            )[0]
+        if ctx.needs_input_grad[1]:
+            of_weight = _gradient_of_weight(image, output, weight.shape, ctx.stride, ctx.padding)
+        return of_image, of_weight, None, None
+
+
+def _gradient_of_weight(
+    image: Float[Tensor, "batch channels d h w"],
+    output: Float[Tensor, "batch outputs d2 h2 w2"],
+    shape: torch.Size,
+    stride: Side,
+    padding: Side,
+) -> Float[Tensor, "outputs channels kd kh kw"]:
+    """Sums the products of each patch of an image with the gradient of what it became."""
+    amounts = [0, 0, *(amount for amount in reversed(padding) for _ in range(2))]
+    patches = F.pad(image.permute(0, 2, 3, 4, 1), amounts)
+    for axis in range(3):
+        patches = patches.unfold(axis + 1, shape[axis + 2], stride[axis])
+    rows = patches.permute(0, 1, 2, 3, 5, 6, 7, 4).reshape(output[:, 0].numel(), -1)
+    found = output.permute(1, 0, 2, 3, 4).reshape(shape[0], -1) @ rows
+    return found.view(shape[0], *shape[2:], shape[1]).permute(0, 4, 1, 2, 3)
+
+
 class GuardedConv3d(nn.Conv3d):
-    """A convolution that leaves bf16 for maps smaller than its kernel, without a matrix unit."""
+    """A convolution whose gradient is right for maps smaller than its kernel."""
 
     def forward(
         self, input: Float[Tensor, "batch channels d h w"]
@@ -41,10 +83,7 @@ class GuardedConv3d(nn.Conv3d):
         large = max(self.kernel_size) >= LARGE
         if not (in_bf16 or large) or not self._overhangs(input.shape[2:]):
             return super().forward(input)
-        if large:
-            return self._convolve_padded(input)
-        with torch.autocast("cpu", enabled=False):
-            return super().forward(input.float())
+        return self._convolve_padded(input) if large else self._convolve_small(input)
 
     def _overhangs(self, sides: torch.Size) -> bool:
         if not any(self.padding):
@@ -52,6 +91,22 @@ class GuardedConv3d(nn.Conv3d):
         # Of input and output, the output is the smaller one.
         smallest = [-(-side // stride) for side, stride in zip(sides, self.stride, strict=True)]
         return any(side < kernel for side, kernel in zip(smallest, self.kernel_size, strict=True))
+
+    def _convolve_small(self, image: Float[Tensor, "batch channels d h w"]) -> Tensor:
+        """In bf16; in fp32 what is not an ordinary convolution."""
+        ordinary = self.groups == 1 and self.dilation == (1, 1, 1)
+        with torch.autocast("cpu", enabled=False):
+            if not ordinary:
+                return super().forward(image.float())
+            output = _SmallMapConvolution.apply(
+                image.bfloat16(),
+                self.weight.bfloat16(),
+                cast(Side, self.stride),
+                cast(Side, self.padding),
+            )
+            if self.bias is None:
+                return output
+            return output + self.bias.bfloat16()[:, None, None, None]
 
     def _convolve_padded(
         self, image: Float[Tensor, "batch channels d h w"]

@@ -69,19 +69,49 @@ def test_what_was_padded_before_stays_in_bf16() -> None:
         assert layer(torch.zeros(1, 4, 3, 3, 3)).dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize(
-    ("matrix_unit", "depth", "dtype"),
-    [(False, 2, torch.float32), (False, 3, torch.bfloat16), (True, 2, torch.bfloat16)],
-)
-def test_only_small_maps_without_a_matrix_unit_leave_bf16(
-    matrix_unit: bool, depth: int, dtype: torch.dtype
+@pytest.mark.parametrize("kernel", [(3, 3, 3), (1, 3, 3), (3, 3, 1), (5, 5, 5)])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_gradients_on_small_maps_follow_an_independent_convolution(
+    kernel: tuple[int, int, int], depth: int
 ) -> None:
-    layer = GuardedConv3d(4, 4, 3, padding=1)
+    torch.manual_seed(0)
+    padding = (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2)
+    layer = GuardedConv3d(16, 24, kernel, stride=(1, 2, 1), padding=padding)
+    exact = nn.Conv3d(16, 24, kernel, stride=(1, 2, 1), padding=padding).double()
+    exact.load_state_dict(layer.state_dict())
+    image = torch.randn(3, 16, depth, 3, 2).bfloat16().float().requires_grad_()
+    twin = image.detach().double().requires_grad_()
+    expected = exact(twin)
+    factor = torch.randn_like(expected)
+
     with (
-        patch.object(convolution, "has_matrix_unit", lambda: matrix_unit),
+        patch.object(convolution, "has_matrix_unit", lambda: False),
         torch.autocast("cpu", torch.bfloat16),
     ):
-        assert layer(torch.zeros(1, 4, depth, 6, 6)).dtype == dtype
+        found = layer(image)
+    (found * factor.float()).sum().backward()
+    (expected * factor).sum().backward()
+
+    for ours, theirs in [
+        (found, expected),
+        (image.grad, twin.grad),
+        (layer.weight.grad, exact.weight.grad),
+        (layer.bias.grad, exact.bias.grad),  # type: ignore[union-attr]
+    ]:
+        assert ours is not None and theirs is not None
+        assert (ours - theirs).abs().max() < 0.02 * theirs.abs().max()
+
+
+@pytest.mark.parametrize("more", [{"dilation": 2, "padding": 2}, {"groups": 2, "padding": 1}])
+def test_what_is_not_an_ordinary_convolution_leaves_bf16_on_small_maps(
+    more: dict[str, int],
+) -> None:
+    layer = GuardedConv3d(4, 4, 3, **more)  # type: ignore[arg-type]
+    with (
+        patch.object(convolution, "has_matrix_unit", lambda: False),
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        assert layer(torch.zeros(1, 4, 2, 6, 6)).dtype == torch.float32
 
 
 def test_a_replaced_convolution_keeps_its_weights_and_draws_no_random_numbers() -> None:
