@@ -99,6 +99,7 @@ class Trainer:
             [{"params": group.parameters, "scale": group.scale} for group in groups],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
+            fused=True,  # a fifth of the time; as much as a small network's forward pass
         )
         done = self._resume(optimizer, generator)
         saved = time.monotonic()

@@ -94,6 +94,7 @@ class Pretrainer:
             [each for each in self.model.parameters() if each.requires_grad],
             lr=self.settings.learning_rate,
             weight_decay=self.settings.weight_decay,
+            fused=True,  # a fifth of the time; as much as a small network's forward pass
         )
         done = self._resume(optimizer)
         feed = Feed(
