@@ -9,18 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from medmtl.data.cache import CachedCase
+from medmtl.data.geometry import Box
 from medmtl.data.windows import NO_HU, Size
-from medmtl.pretraining.look import Beyond, Look, Volume, union
+from medmtl.pretraining.look import Look, union
 from medmtl.pretraining.method import Views, generators
 
 PLACED, DISTURBED = 1, 2  # uses of a place's seed; the second view's are these plus SECOND
 SECOND = 16
 BANK = 2**22  # numbers: views begin at places far enough apart
+NO_NOISE = torch.empty(0)
+NOT_ASKED = np.empty((0, 0, 0), dtype=np.bool_)
+Volume = Float[Tensor, "depth height width"]
+Mask = Bool[Tensor, "depth height width"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +43,39 @@ class Place:
     case: CachedCase
     centre: tuple[float, float, float]
     seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Disturbance:
+    """What befalls the voxels of one view.
+
+    Attributes:
+        low_hu, high_hu: Become -1 and 1.
+        softness: Of the reconstruction kernel: 1 is fully smoothed, -1 as much sharpened.
+        noise_hu: Of white noise the standard deviation, on either side of 0.
+        noise: White noise of spread 1.
+    """
+
+    low_hu: float
+    high_hu: float
+    softness: float = 0.0
+    noise_hu: float = 0.0
+    noise: Float[Tensor, " voxels"] = NO_NOISE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Read:
+    """A look, and voxels of the scan that hold its reach.
+
+    Attributes:
+        box: Where they lie in it.
+        shape: Of the scan.
+    """
+
+    look: Look
+    stored: NDArray[np.int16]
+    box: Box
+    shape: tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,53 +125,71 @@ class ViewMaker:
             second=torch.empty(shape) if pairs else None,
             seeds=seeds,
         )
-        salts = (0, SECOND) if pairs else (0,)
-        placed = [generators(seeds, PLACED + salt) for salt in salts]
-        noisy = [generators(seeds, DISTURBED + salt) for salt in salts]
+        drawn = [generators(seeds, use) for use in (PLACED, DISTURBED)]
+        others = [generators(seeds, use + SECOND) for use in (PLACED, DISTURBED)] if pairs else []
         for row, place in enumerate(places):
-            cuts = self._cut(place, [self._look(place, each[row]) for each in placed])
+            looks = [self._look(place, each[row]) for each in (drawn[0], *others[:1])]
+            cuts = self._read(place, looks)
             if views.plain is not None and views.inside is not None:
-                hu, beyond = cuts[0]
-                _scaled(hu, self.low_hu, self.high_hu, out=views.plain[row, 0])
-                beyond.fill(views.inside[row, 0], 0.0)
-            for (hu, beyond), out, drawn in zip(
-                cuts, (views.first, views.second), noisy, strict=False
-            ):
-                if out is not None:
-                    self.disturb(hu, beyond, drawn[row], out=out[row, 0])
+                self._cut(cuts[0], self._undisturbed, views.plain[row, 0], views.inside[row, 0])
+            if views.first is not None and views.second is not None:
+                disturbed = (self._disturbance(each[row]) for each in (drawn[1], others[1]))
+                for cut, how, out in zip(cuts, disturbed, (views.first, views.second), strict=True):
+                    self._cut(cut, how, out[row, 0])
         return views
 
-    def disturb(self, hu: Volume, beyond: Beyond, generator: Generator, *, out: Volume) -> None:
-        """Another kernel, dose and window; what lies beyond the file stays air.
+    @property
+    def _undisturbed(self) -> "Disturbance":
+        return Disturbance(low_hu=self.low_hu, high_hu=self.high_hu)
 
-        Each pass over the voxels takes time, so what can be is done in one.
-        """
+    def _disturbance(self, generator: Generator) -> "Disturbance":
+        """One at random."""
         sharpness, dose, low, high = (torch.rand(4, generator=generator) * 2 - 1).tolist()
-        low_hu, high_hu = self.low_hu + low * self.window_hu, self.high_hu + high * self.window_hu
-        scale, smoother = 2 / (high_hu - low_hu), -sharpness * self.kernel
-        torch.add(torch.tensor(-low_hu * scale - 1), hu, alpha=scale * (1 - smoother), out=out)
-        if smoother:
-            out.add_(_smoothed_16_times(hu), alpha=scale * smoother / 16)
-        if self.noise_hu:
-            out.add_(draw_noise(out.shape, generator), alpha=scale * dose * self.noise_hu)
-        beyond.fill(out, (NO_HU - low_hu) * scale - 1)
-        out.clamp_(-1, 1)
+        return Disturbance(
+            low_hu=self.low_hu + low * self.window_hu,
+            high_hu=self.high_hu + high * self.window_hu,
+            softness=-sharpness * self.kernel,
+            noise_hu=dose * self.noise_hu,
+            noise=draw_noise(self.size, generator) if self.noise_hu else NO_NOISE,
+        )
 
-    def _cut(self, place: Place, looks: Sequence[Look]) -> list[tuple[Volume, Beyond]]:
-        """HU of each look, and what lies beyond the file; what they share is read once."""
+    def _cut(
+        self, read: "Read", how: "Disturbance", out: Volume, inside: Mask | None = None
+    ) -> None:
+        # Numba compiles it, and takes a second to be imported; nobody else waits for that.
+        from medmtl.pretraining.cutting import cut_view
+
+        look, scale = read.look, 2 / (how.high_hu - how.low_hu)
+        cut_view(
+            read.stored,
+            tuple(side.start for side in read.box),
+            read.shape,
+            look.centre,
+            look.deeper,
+            (*look.turn[0], *look.turn[1]),
+            scale,
+            -how.low_hu * scale - 1,
+            how.softness,
+            how.noise.numpy(),
+            how.noise_hu * scale,
+            float(NO_HU),
+            out.numpy(),
+            NOT_ASKED if inside is None else inside.numpy(),
+        )
+
+    def _read(self, place: Place, looks: Sequence[Look]) -> list["Read"]:
+        """The voxels of each look; what they share is read once."""
         shape = place.case.shape
         boxes = [look.reach(shape) for look in looks]
-        if len(boxes) == 2 and (both := union(*boxes)) is not None:
-            stored = torch.from_numpy(place.case.read_image(both)).float()
-            cuts = [look.cut(stored, both, shape) for look in looks]
-        else:
-            cuts = [
-                look.cut(torch.from_numpy(place.case.read_image(box)).float(), box, shape)
-                for look, box in zip(looks, boxes, strict=True)
-            ]
-        for hu, beyond in cuts:
-            beyond.fill(hu, float(NO_HU))
-        return cuts
+        both = union(*boxes) if len(boxes) == 2 else None
+        wanted = boxes if both is None else [both]
+        stored = [place.case.read_image(box) for box in wanted]
+        if both is not None:
+            boxes, stored = [both] * 2, stored * 2
+        return [
+            Read(look=look, stored=voxels, box=box, shape=shape)
+            for look, voxels, box in zip(looks, stored, boxes, strict=True)
+        ]
 
     def _look(self, place: Place, generator: Generator) -> Look:
         """One at random."""
@@ -157,7 +215,7 @@ class ViewMaker:
         )
 
 
-def draw_noise(shape: Sequence[int], generator: Generator) -> Float[Tensor, "*shape"]:
+def draw_noise(shape: Sequence[int], generator: Generator) -> Float[Tensor, " voxels"]:
     """White noise of spread 1: a stretch of numbers drawn once, from a random place of them.
 
     To draw it anew for each view took as long as all else that disturbs one.
@@ -165,35 +223,9 @@ def draw_noise(shape: Sequence[int], generator: Generator) -> Float[Tensor, "*sh
     count = math.prod(shape)
     bank = _noise(max(BANK, 2 * count))
     start = int(torch.randint(len(bank) - count, (), generator=generator))
-    return bank[start : start + count].view(*shape)
+    return bank[start : start + count]
 
 
 @cache
 def _noise(count: int) -> Float[Tensor, " count"]:
     return torch.randn(count, generator=Generator().manual_seed(0))
-
-
-def _scaled(hu: Volume, low_hu: float, high_hu: float, *, out: Volume) -> None:
-    """A window of HU becomes -1 ... 1."""
-    scale = 2 / (high_hu - low_hu)
-    torch.add(torch.tensor(-low_hu * scale - 1), hu, alpha=scale, out=out).clamp_(-1, 1)
-
-
-def _smoothed_16_times(hu: Volume) -> Volume:
-    """In plane by 1, 2, 1 along both axes, as a softer reconstruction kernel smooths; not divided.
-
-    The outermost voxels are smoothed along the edge only.
-    """
-    for axis in (1, 2):
-        inner = hu.shape[axis] - 2
-        if inner < 1:
-            hu = hu * 4
-            continue
-        sums = torch.empty_like(hu)
-        middle = sums.narrow(axis, 1, inner)
-        torch.add(hu.narrow(axis, 0, inner), hu.narrow(axis, 2, inner), out=middle)
-        middle.add_(hu.narrow(axis, 1, inner), alpha=2)
-        for edge in (0, inner + 1):
-            torch.mul(hu.select(axis, edge), 4, out=sums.select(axis, edge))
-        hu = sums
-    return hu

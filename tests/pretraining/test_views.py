@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from medmtl.data.cache import CachedCase
 from medmtl.pretraining.look import union
-from medmtl.pretraining.views import Place, ViewMaker
+from medmtl.pretraining.method import generators
+from medmtl.pretraining.views import PLACED, Place, ViewMaker
 
 STILL = ViewMaker(
     size=(6, 16, 20),
@@ -82,9 +83,10 @@ def test_an_undisturbed_view_is_a_plain_slice_of_the_scan(case):
 
 
 def test_turned_and_scaled_views_agree_with_scipy(case):
-    maker = replace(STILL, rotation_degrees=40.0, scaling=0.3, flips=(True, True, True))
-    look = maker._look(place(case), torch.Generator().manual_seed(5))
-    ((hu, _),) = maker._cut(place(case), [look])
+    maker = replace(LIVELY, shift_mm=(0.0, 0.0, 0.0), low_hu=-5000.0, high_hu=5000.0)
+    there = place(case, seed=5)
+    look = maker._look(there, generators(torch.tensor([5]), PLACED)[0])
+    hu = maker.make([there], plain=True, pairs=False).plain[0, 0] * 5000
 
     grid = np.stack(np.meshgrid(*(np.arange(n) - (n - 1) / 2 for n in maker.size), indexing="ij"))
     matrix = np.eye(3)
