@@ -1,8 +1,8 @@
 """Lesion windows: boxes of fixed physical size around given positions, sampled in batches.
 
 For each lesion a block of voxels, as large as augmentation can reach, is kept in memory. A
-batch of windows is then one `grid_sample`: turn, scaling, flips, moves and the exact (sub-voxel)
-position in a single interpolation of the image.
+window is then one compiled pass: turn, scaling, flips, moves and the exact (sub-voxel) position in
+a single interpolation of the image.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,11 +18,11 @@ from torch import Tensor
 from medmtl.data.cache import CachedCase
 from medmtl.data.geometry import Box, world_to_voxel
 from medmtl.data.placement import Placement
-from medmtl.data.sampling import interpolate, reached_box
 from medmtl.data.transforms import MASK_FULL
 
 Size = tuple[int, int, int]
 NO_HU = -1000  # what lies beyond the file looks like air
+NO_MASK = torch.empty((0, 0, 0), dtype=torch.uint8)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +76,7 @@ class WindowSampler:
         with_masks: bool,
     ) -> None:
         self.size = size
-        self.spacing_mm = torch.tensor(spacing_mm)
-        self._offsets = voxel_offsets(size)
+        self._spacing_mm = torch.tensor(spacing_mm)
         self._block = tuple(
             2 * int(np.ceil(reach / spacing)) + 2
             for reach, spacing in zip(reach_mm, spacing_mm, strict=True)
@@ -100,35 +99,32 @@ class WindowSampler:
 
     def cut(self, rows: Int[Tensor, " batch"], placement: Placement) -> Windows:
         """Cuts one window at each of the chosen sites."""
+        # Numba takes part of a second to be imported, and few who import this file cut anything.
+        from medmtl.data.window_cutting import cut_window
+
         shape = (len(rows), 1, *self.size)
         cut = Windows(
             image_hu=torch.empty(shape),
             inside=torch.empty(shape, dtype=torch.bool),
             mask=torch.zeros(shape, dtype=torch.bool),
         )
-        # One after the other: what belongs to one window fits the processor's cache.
+        turns = placement.matrices.mT * self._spacing_mm[:, None] / self._spacing_mm
+        centres = placement.shifts_mm / self._spacing_mm + self._centre[rows]
         for place, row in enumerate(rows.tolist()):
-            matrix, shift_mm = placement.matrices[place], placement.shifts_mm[place]
-            turn = matrix.T * self.spacing_mm[:, None] / self.spacing_mm
-            centre = shift_mm / self.spacing_mm + self._centre[row]
-            points = self._offsets @ turn + centre
-            inside = ((points >= self._first[row]) & (points <= self._last[row])).all(-1)
-            farthest = (torch.tensor(self.size) - 1) / 2 @ turn.abs()
-            box = reached_box(centre - farthest, centre + farthest, self._block)
-            sampled = interpolate(self._read(row, box), box, points)
-            cut.inside[place, 0] = inside
-            cut.image_hu[place, 0] = torch.where(inside, sampled[0], float(NO_HU))
-            if self._mask is not None:
-                cut.mask[place, 0] = (sampled[1] >= MASK_FULL / 2) & inside
+            cut_window(
+                self._image[row].numpy(),
+                (NO_MASK if self._mask is None else self._mask[row]).numpy(),
+                centres[place].numpy(),
+                turns[place].contiguous().numpy(),
+                self._first[row].numpy(),
+                self._last[row].numpy(),
+                float(NO_HU),
+                MASK_FULL / 2,
+                cut.image_hu[place, 0].numpy(),
+                cut.inside[place, 0].numpy(),
+                cut.mask[place, 0].numpy(),
+            )
         return cut
-
-    def _read(self, row: int, box: Box) -> Float[Tensor, "channels d h w"]:
-        """The image, and the mask if there is one.
-
-        Only what is reached becomes floating point: the whole block took longer than interpolating.
-        """
-        kept = [self._image] if self._mask is None else [self._image, self._mask]
-        return torch.stack([source[row][box].float() for source in kept])
 
     def _load(self, row: int, site: Site) -> None:
         centre = world_to_voxel(site.case.affine, site.position_mm)

@@ -4,22 +4,19 @@ slice needs stays in the processor's nearest cache.
 The same composed of torch's operations took two to three times as long, and five times wherever
 others used the memory too: each of them goes through all voxels. Interpolation is in plane first,
 then between two slices, which a view that is turned about the long body axis only allows.
-
-Numba compiles at the first call, in seconds, and keeps the code beside this file.
 """
 
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from medmtl.data.compiled import compiled
 
 HALF = 0.5  # a voxel reaches so far from its centre
 Floats = NDArray[np.float32]
 Inner = tuple[float, float, float]
 Turn = tuple[float, float, float, float]
-
-compiled = njit(nogil=True, cache=True, error_model="numpy")
 
 
 @compiled
