@@ -20,7 +20,7 @@ class Training(Knobs):
     warmup_fraction: float = Field(0.1, ge=0, lt=1, description="of all steps; then a cosine")
     gradient_clip: float = Field(5.0, gt=0, description="largest norm of the gradient")
     precision: Literal["bf16", "fp32"] = Field(
-        "bf16", description="without a matrix unit (AMX) small maps are computed in fp32 even so"
+        "bf16", description="of the arithmetic; weights and losses stay in fp32"
     )
     sampling: Literal["natural", "balanced"] = Field(
         "natural", description="balanced: each class of the first classification equally often"
