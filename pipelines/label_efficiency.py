@@ -107,7 +107,7 @@ def publish() -> None:
 def experiment_config(seed: int) -> Config:
     """The configuration with all arms."""
     changes = [f"name=label-efficiency-{seed}", f"seed={seed}", f"output={ROOT / 'runs'}"]
-    planned = arms() | {SEEDS[0]: near(), SEEDS[1]: gentle()}.get(seed, {})
+    planned = arms() | {SEEDS[0]: near(), SEEDS[-1]: gentle()}.get(seed, {})
     changes += [f"arms.{name}={yaml.safe_dump(arm)}" for name, arm in planned.items()]
     return load_config(ROOT / "configs" / "label_efficiency.yaml", changes)
 
