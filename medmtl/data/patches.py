@@ -17,16 +17,16 @@ from torch import Generator, Tensor
 from medmtl.data.aims import OrganAims
 from medmtl.data.cache import CachedCase
 from medmtl.data.dataset import Batch, InputView
-from medmtl.data.geometry import WHOLE
+from medmtl.data.geometry import WHOLE, Box
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.placement import SpatialAugmentation
-from medmtl.data.sampling import interpolate, reached_box
 from medmtl.data.tasks import OrganTask
-from medmtl.data.windows import NO_HU, Size, voxel_offsets
+from medmtl.data.windows import NO_HU, Size
 
 BEYOND = 0  # what lies beyond the file is no organ, as what lies between organs
 NOT_DRAWN = -1  # a label value that no voxel has
 EVERYWHERE = np.array(True)
+ROUNDING = 1e-3  # voxels
 
 # HU, label values, and which voxels lie in the file: one True for all, where all do.
 Patch = tuple[Real[np.ndarray, "d h w"], UInt8[np.ndarray, "d h w"], Bool[np.ndarray, "*#d_h_w"]]
@@ -173,18 +173,32 @@ class ScanDataset:
         case = self.cases[self.scans[row].scan_id]
         if torch.equal(matrix.abs(), torch.eye(3)):
             return _cut_upright(case, self.patch.size, centre, matrix)
+        # Numba takes part of a second to be imported, and few who import this file cut anything.
+        from medmtl.data.trilinear import cut_patch
+
         spacing = torch.tensor(self.patch.spacing_mm)
         turn = matrix.T * spacing[:, None] / spacing
         middle = torch.as_tensor(centre, dtype=torch.float32)
-        points = voxel_offsets(self.patch.size) @ turn + middle
         farthest = (torch.tensor(self.patch.size) - 1) / 2 @ turn.abs()
-        box = reached_box(middle - farthest, middle + farthest, case.shape)
-        inside = ((points >= -0.5) & (points <= torch.tensor(case.shape) - 0.5)).all(-1)
-        image = torch.as_tensor(case.read_image(box)).float()[None]
-        labels = torch.as_tensor(case.read_organs(box)).float()[None]
-        image = torch.where(inside, interpolate(image, box, points)[0], float(NO_HU))
-        labels = interpolate(labels, box, points, "nearest")[0].byte()
-        return image.numpy(), torch.where(inside, labels, BEYOND).numpy(), inside.numpy()
+        box = _reached_box(middle - farthest, middle + farthest, case.shape)
+        start = np.array([side.start for side in box], dtype=np.float32)
+        image = np.empty(self.patch.size, dtype=np.float32)
+        inside = np.empty(self.patch.size, dtype=np.bool_)
+        labels = np.empty(self.patch.size, dtype=np.uint8)
+        cut_patch(
+            case.read_image(box),
+            case.read_organs(box),
+            middle.numpy() - start,
+            turn.contiguous().numpy(),
+            -0.5 - start,
+            np.array(case.shape, dtype=np.float32) - 0.5 - start,
+            float(NO_HU),
+            BEYOND,
+            image,
+            inside,
+            labels,
+        )
+        return image, labels, inside
 
 
 def _cut_upright(
@@ -206,3 +220,17 @@ def _cut_upright(
     mirrored = tuple(axis for axis, sign in enumerate(matrix.diagonal().tolist()) if sign < 0)
     inside = np.flip(inside, mirrored) if inside.ndim else inside
     return np.flip(image, mirrored), np.flip(labels, mirrored), inside
+
+
+def _reached_box(low: Float[Tensor, "3"], high: Float[Tensor, "3"], shape: Sequence[int]) -> Box:
+    """The voxels between which points lie; at least one.
+
+    Args:
+        low, high: Bounds of the points, in voxels.
+        shape: Of the volume; points beyond it take its outermost voxels.
+    """
+    whole = torch.tensor(shape)
+    first = (low - ROUNDING).floor().long().clamp(torch.zeros(3).long(), whole - 1)
+    last = (high + ROUNDING).ceil().long().add(1).clamp(first + 1, whole)
+    depth, height, width = (slice(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True))
+    return depth, height, width

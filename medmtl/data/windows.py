@@ -100,7 +100,7 @@ class WindowSampler:
     def cut(self, rows: Int[Tensor, " batch"], placement: Placement) -> Windows:
         """Cuts one window at each of the chosen sites."""
         # Numba takes part of a second to be imported, and few who import this file cut anything.
-        from medmtl.data.window_cutting import cut_window
+        from medmtl.data.trilinear import cut_window
 
         shape = (len(rows), 1, *self.size)
         cut = Windows(
@@ -141,12 +141,6 @@ class WindowSampler:
         self._centre[row] = torch.as_tensor(centre - start)
         self._first[row] = torch.as_tensor(-0.5 - start)
         self._last[row] = torch.as_tensor(shape - 0.5 - start)
-
-
-def voxel_offsets(size: Size) -> Float[Tensor, "depth height width 3"]:
-    """How far each voxel of a box lies from its middle, in voxels."""
-    axes = [torch.arange(length) - (length - 1) / 2 for length in size]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
 
 
 def _read_block(

@@ -22,7 +22,7 @@ KEEP_BYTES = 2**30
 CELL_MODULES = (
     "medmtl.cli",
     "medmtl.build.cell",
-    "medmtl.data.window_cutting",
+    "medmtl.data.trilinear",
     "monai.inferers",
     "monai.metrics",
     "torch._dynamo",  # imported by the first optimizer that is made, compiling or not
