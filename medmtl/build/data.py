@@ -29,14 +29,9 @@ def build_manifest(config: Config) -> Manifest:
     return join_manifests([read_manifest(path) for path in config.manifest])
 
 
-def build_cache(config: Config) -> CaseCache:
-    """Where preprocessed cases lie."""
-    return CaseCache(folder=config.cache.folder, max_gb=config.cache.max_gb)
-
-
 def build_loader(config: Config, manifest: Manifest, patch: str | None = None) -> CaseLoader:
     """Opens cases for windows around lesions, or for a patch of whole scans."""
-    cache = build_cache(config)
+    cache = CaseCache(folder=config.cache.folder, max_gb=config.cache.max_gb)
     if patch is None:
         return CaseLoader(manifest=manifest, cache=cache, spacing_mm=config.spacing_mm)
     spacing_mm = config.patches[patch].spacing_mm

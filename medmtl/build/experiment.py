@@ -6,7 +6,6 @@ from pathlib import Path
 import pandas as pd
 
 from medmtl.build.data import (
-    build_cache,
     build_loader,
     build_manifest,
     build_patches,
@@ -25,7 +24,6 @@ from medmtl.data.cases import CaseLoader, Preparation
 from medmtl.data.manifest import Manifest, Scan
 from medmtl.data.manifest_check import require_positions, require_sound
 from medmtl.data.manifest_files import read_manifest
-from medmtl.data.sound_cases import SoundCases
 from medmtl.data.tasks import (
     ClassificationTask,
     lesion_tasks,
@@ -56,9 +54,8 @@ def build_cross_validation(config: Config) -> CrossValidation:
         ConfigError: A head, column or subgroup that the manifest does not have.
         TrainingError: A fold lacks a class.
     """
-    known = SoundCases(cache=build_cache(config))
     for path in config.manifest:
-        require_sound(read_manifest(path), known=known)
+        require_sound(read_manifest(path))
     manifest = build_manifest(config).included()
     if lesion_tasks(build_tasks(config, manifest.card)):
         require_positions(manifest)

@@ -20,7 +20,6 @@ from medmtl.data.reading import (
     read_volume,
     same_grid_world,
 )
-from medmtl.data.sound_cases import SoundCases, remember
 from medmtl.errors import ManifestError, ScanError
 
 # A mask further from its lesion's position than the diameter and this belongs elsewhere.
@@ -30,15 +29,12 @@ OUTSIDE_MM = 0.01
 WORTH_A_BAR = 10
 
 
-def check_files(
-    manifest: Manifest, *, workers: int, known: SoundCases | None = None
-) -> Iterator[Fault]:
+def check_files(manifest: Manifest, *, workers: int) -> Iterator[Fault]:
     """Opens every file of a manifest and finds the faults of each.
 
     Args:
         manifest: Without the excluded cases. Its data root exists.
         workers: How many scans are opened at a time.
-        known: Cases that need not be opened again; the sound ones are added.
     """
     lesions: dict[str, list[Lesion]] = defaultdict(list)
     for lesion in manifest.lesions:
@@ -47,7 +43,7 @@ def check_files(
     jobs = [(scan, lesions.pop(scan.scan_id, [])) for scan in manifest.scans]
     yield from _check_shared(manifest)
     with ThreadPoolExecutor(max_workers=workers) as pool:
-        checked = pool.map(lambda job: _check_unless_known(manifest, known, *job), jobs)
+        checked = pool.map(lambda job: list(_check_case(manifest, *job)), jobs)
         quiet = len(jobs) < WORTH_A_BAR or not sys.stdout.isatty()
         for faults in track(checked, "checking files", total=len(jobs), disable=quiet):
             yield from faults
@@ -65,18 +61,6 @@ def _check_shared(manifest: Manifest) -> Iterator[Fault]:
             owner = first.setdefault(path, scan)
             if owner is not scan:
                 yield scan_fault(scan, f"{relative} is also the file of row {owner.row}")
-
-
-def _check_unless_known(
-    manifest: Manifest, known: SoundCases | None, scan: Scan, lesions: Sequence[Lesion]
-) -> list[Fault]:
-    mark = known.mark_of(manifest, scan, lesions) if known else None
-    if mark and mark.is_file():
-        return []
-    faults = list(_check_case(manifest, scan, lesions))
-    if mark and not faults:
-        remember(mark)
-    return faults
 
 
 def _check_case(manifest: Manifest, scan: Scan, lesions: Sequence[Lesion]) -> Iterator[Fault]:

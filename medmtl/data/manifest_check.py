@@ -13,14 +13,11 @@ from medmtl.data.faults import (
 )
 from medmtl.data.file_check import check_files
 from medmtl.data.manifest import CARD, LESIONS, SCANS, Lesion, Manifest, Scan
-from medmtl.data.sound_cases import SoundCases
 
 __all__ = ["Fault", "check_manifest", "require_sound"]
 
 
-def check_manifest(
-    manifest: Manifest, *, workers: int = 4, known: SoundCases | None = None
-) -> list[Fault]:
+def check_manifest(manifest: Manifest, *, workers: int = 4) -> list[Fault]:
     """Finds every fault of a manifest and of the files that it names.
 
     Excluded cases are not opened, but their ids are checked.
@@ -28,7 +25,6 @@ def check_manifest(
     Args:
         manifest: As read.
         workers: How many files are opened at a time.
-        known: Cases that need not be opened again; by default all are.
 
     Returns:
         Faults in the order of card, scans and lesions; none if the manifest is sound.
@@ -40,7 +36,7 @@ def check_manifest(
     for lesion in included.lesions:
         faults += _check_lesion(lesion, included)
     if manifest.data_root.is_dir():
-        faults += check_files(included, workers=workers, known=known)
+        faults += check_files(included, workers=workers)
     else:
         faults.append(
             card_fault(
@@ -52,16 +48,13 @@ def check_manifest(
     return sorted(faults, key=lambda fault: (place[fault.file], fault.row))
 
 
-def require_sound(manifest: Manifest, *, workers: int = 4, known: SoundCases | None = None) -> None:
+def require_sound(manifest: Manifest, *, workers: int = 4) -> None:
     """Refuses a manifest that has faults.
-
-    Args:
-        manifest, workers, known: See `check_manifest`.
 
     Raises:
         ManifestError: Lists the first 20 faults and how many there are.
     """
-    refuse_faults(manifest.card.name, check_manifest(manifest, workers=workers, known=known))
+    refuse_faults(manifest.card.name, check_manifest(manifest, workers=workers))
 
 
 def require_positions(manifest: Manifest) -> None:
