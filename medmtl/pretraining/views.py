@@ -139,10 +139,10 @@ class ViewMaker:
         return views
 
     @property
-    def _undisturbed(self) -> "Disturbance":
+    def _undisturbed(self) -> Disturbance:
         return Disturbance(low_hu=self.low_hu, high_hu=self.high_hu)
 
-    def _disturbance(self, generator: Generator) -> "Disturbance":
+    def _disturbance(self, generator: Generator) -> Disturbance:
         """One at random."""
         sharpness, dose, low, high = (torch.rand(4, generator=generator) * 2 - 1).tolist()
         return Disturbance(
@@ -153,9 +153,7 @@ class ViewMaker:
             noise=draw_noise(self.size, generator) if self.noise_hu else NO_NOISE,
         )
 
-    def _cut(
-        self, read: "Read", how: "Disturbance", out: Volume, inside: Mask | None = None
-    ) -> None:
+    def _cut(self, read: Read, how: Disturbance, out: Volume, inside: Mask | None = None) -> None:
         # Numba compiles it, and takes a second to be imported; nobody else waits for that.
         from medmtl.pretraining.cutting import cut_view
 
@@ -177,15 +175,15 @@ class ViewMaker:
             NOT_ASKED if inside is None else inside.numpy(),
         )
 
-    def _read(self, place: Place, looks: Sequence[Look]) -> list["Read"]:
+    def _read(self, place: Place, looks: Sequence[Look]) -> list[Read]:
         """The voxels of each look; what they share is read once."""
         shape = place.case.shape
         boxes = [look.reach(shape) for look in looks]
         both = union(*boxes) if len(boxes) == 2 else None
-        wanted = boxes if both is None else [both]
-        stored = [place.case.read_image(box) for box in wanted]
-        if both is not None:
-            boxes, stored = [both] * 2, stored * 2
+        if both is None:
+            stored = [place.case.read_image(box) for box in boxes]
+        else:
+            boxes, stored = [both] * 2, [place.case.read_image(both)] * 2
         return [
             Read(look=look, stored=voxels, box=box, shape=shape)
             for look, voxels, box in zip(looks, stored, boxes, strict=True)
