@@ -13,6 +13,7 @@ from medmtl.data.faults import (
 )
 from medmtl.data.file_check import check_files
 from medmtl.data.manifest import CARD, LESIONS, SCANS, Lesion, Manifest, Scan
+from medmtl.data.sound import is_known_sound, manifest_stamp, remember_sound
 
 __all__ = ["Fault", "check_manifest", "require_sound"]
 
@@ -51,10 +52,15 @@ def check_manifest(manifest: Manifest, *, workers: int = 4) -> list[Fault]:
 def require_sound(manifest: Manifest, *, workers: int = 4) -> None:
     """Refuses a manifest that has faults.
 
+    Asked again by the same process, it opens the files only if a row or a file has changed since.
+
     Raises:
         ManifestError: Lists the first 20 faults and how many there are.
     """
-    refuse_faults(manifest.card.name, check_manifest(manifest, workers=workers))
+    stamp = manifest_stamp(manifest)
+    if not is_known_sound(stamp):
+        refuse_faults(manifest.card.name, check_manifest(manifest, workers=workers))
+        remember_sound(stamp)
 
 
 def require_positions(manifest: Manifest) -> None:
