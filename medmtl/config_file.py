@@ -4,6 +4,7 @@
 here; `--set a.b=c` is laid on top. Mappings are merged, lists and values replaced.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,8 @@ from medmtl.config_pretraining import Pretraining
 from medmtl.errors import ConfigError
 
 Model = TypeVar("Model", bound=Knobs)
+# What may change while a run goes on or after it: no cell hangs on it.
+FREE_OF_RUN = ("engine", "cache", "tracking", "baselines", "question")
 # What may change while a pretraining goes on: its encoder does not hang on it.
 FREE_OF_PRETRAINING = ("output", "cache", "tracking", "probe")
 FREE_OF_ITS_TRAINING = ("save_every_s", "threads")
@@ -131,7 +134,7 @@ def binding_part(text: str) -> str:
     run goes on or after it; whatever a cell is trained or scored with may not.
     """
     values = yaml.safe_load(text)
-    for key in ("engine", "cache", "tracking", "baselines", "question"):
+    for key in FREE_OF_RUN:
         values.pop(key, None)
     for key in ("bootstrap_samples", "reference", "subgroups"):
         values["evaluation"].pop(key, None)
@@ -141,6 +144,22 @@ def binding_part(text: str) -> str:
     for place in PRETRAININGS:
         change_values(values, place, _binding_pretraining)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def arm_digest(config: Config, arm: str) -> str:
+    """Names what an arm's cells are trained and scored with, wherever the files lie.
+
+    Of two experiments that differ in a name, a title, or how they are computed, it is the same.
+    What has its default does not count: a knob that is added later changes no digest.
+    """
+    left_out = {"name", "output", "arms", *FREE_OF_RUN, "evaluation"}
+    dumped = resolve_arm(config, arm).model_dump_json(exclude_defaults=True, exclude=left_out)
+    values = json.loads(dumped)
+    for key in PATHS:
+        change_values(values, key, of_text(lambda text: Path(text).name))
+    change_values(values, ("start", "pretraining"), _binding_pretraining)
+    text = json.dumps(values, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def binding_pretraining(text: str) -> str:
@@ -153,7 +172,8 @@ def binding_pretraining(text: str) -> str:
 
 def _binding_pretraining(values: Any) -> Any:
     bound = {key: value for key, value in values.items() if key not in FREE_OF_PRETRAINING}
-    training = {k: v for k, v in bound["training"].items() if k not in FREE_OF_ITS_TRAINING}
+    given = bound.get("training", {})
+    training = {k: v for k, v in given.items() if k not in FREE_OF_ITS_TRAINING}
     return {**bound, "training": training}
 
 

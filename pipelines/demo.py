@@ -5,7 +5,8 @@
 Makes the cohort (some scans without classes, masks or organs), checks it, cross-validates one
 encoder with three heads beside a network for each, asks the trained models about a new patient,
 writes the report, and prints a table. Then a fifth of the labels: an encoder pretrained on each
-fold's training scans, beside random weights. Killed at any moment, the same command goes on.
+fold's training scans, at the places of their nodules but without their labels, beside random
+weights. Killed at any moment, the same command goes on.
 """
 
 import shutil

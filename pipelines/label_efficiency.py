@@ -20,7 +20,7 @@ from medmtl.build.experiment import build_cross_validation
 from medmtl.build.first_weights import read_first_weights
 from medmtl.build.tracking import tracked
 from medmtl.config import Config
-from medmtl.config_file import load_config
+from medmtl.config_file import arm_digest, load_config
 from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
 from medmtl.data.adapters.openkbp import import_openkbp
 from medmtl.errors import MedmtlError
@@ -56,7 +56,8 @@ def main(data: Path) -> None:
         config = experiment_config(seed)
         experiment = build_cross_validation(config)
         experiment.prepare()
-        with keeping(experiment.run, KEPT / f"seed-{seed}"), tracked(config, experiment.run):
+        made = {arm: arm_digest(config, arm) for arm in config.arms}
+        with keeping(experiment.run, KEPT / f"seed-{seed}", made), tracked(config, experiment.run):
             experiment.train_prepared()
         keep_probes(experiment.run)
         print(f"run:      {experiment.run.path}", flush=True)
@@ -93,7 +94,7 @@ def publish() -> None:
     write_label_efficiency(
         found,
         command="python pipelines/label_efficiency.py ../shared/data",
-        commit=", ".join(commit[:12] for commit in commits),
+        commits=list(commits),
         config="configs/label_efficiency.yaml, configs/pretraining/lidc_*.yaml",
         data="LIDC-IDRI nodules; OpenKBP scans in the pool of the pretraining",
         explanation=(KEPT / "explanation.md").read_text(encoding="utf-8"),

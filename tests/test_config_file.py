@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from medmtl.config import Config
-from medmtl.config_file import dump_config, load_config, resolve_arm
+from medmtl.config_file import arm_digest, dump_config, load_config, resolve_arm
 from medmtl.errors import ConfigError
 from tests.small_experiment import CONFIG, write_config
+from tests.small_pretraining import write_pretraining
 
 LINES = CONFIG.splitlines()
 
@@ -383,3 +384,57 @@ def test_resolved_configuration_is_read_back_as_it_was(
     both = ([path.resolve() for path in each.manifest] for each in (again, config))
     assert next(both) == next(both)
     assert again.cache.folder.resolve() == config.cache.folder.resolve()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["name=other", "output=elsewhere", "engine.workers=1", "cache.folder=there", "question=Why?"],
+)
+def test_the_digest_of_an_arm_does_not_hang_on_how_it_is_computed(
+    tmp_path: Path, override: str
+) -> None:
+    path = write_config(tmp_path / "one")
+    moved = write_config(tmp_path / "two")
+    arm = next(iter(load_config(path).arms))
+
+    changed_one = load_config(moved, [override, f"arms.{arm}.title=Another"])
+
+    assert arm_digest(changed_one, arm) == arm_digest(load_config(path), arm)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seed=5",
+        "training.epochs=3",
+        "folds.count=4",
+        "spacing_mm=[3.0, 2.0, 2.0]",
+        "arms.{arm}.set={{training.learning_rate: 0.02}}",
+        "arms.{arm}.set={{start.pretraining: {archive}}}",
+        "arms.{arm}.set={{start.adaptation: frozen, start.pretraining: {archive}}}",
+    ],
+)
+def test_the_digest_of_an_arm_tells_what_it_is_trained_with(tmp_path: Path, override: str) -> None:
+    path = write_config(tmp_path)
+    archive = write_pretraining(tmp_path)
+    arm, other = list(load_config(path).arms)[:2]
+    before = arm_digest(load_config(path), arm)
+    assert before != arm_digest(load_config(path), other)
+
+    changed_one = load_config(path, [override.format(arm=arm, archive=archive)])
+
+    assert arm_digest(changed_one, arm) != before
+
+
+def test_the_digest_of_an_arm_tells_how_its_encoder_is_pretrained(tmp_path: Path) -> None:
+    path = write_config(tmp_path)
+    archive = write_pretraining(tmp_path)
+    arm = next(iter(load_config(path).arms))
+    begun = [f"arms.{arm}.set={{start.pretraining: {archive}}}"]
+    before = arm_digest(load_config(path, begun), arm)
+    text = archive.read_text(encoding="utf-8")
+
+    archive.write_text(text.replace("save_every_s: 0", "save_every_s: 9"), encoding="utf-8")
+    assert arm_digest(load_config(path, begun), arm) == before
+    archive.write_text(text.replace("steps: 6", "steps: 7"), encoding="utf-8")
+    assert arm_digest(load_config(path, begun), arm) != before

@@ -74,11 +74,12 @@ def build_pretraining(
         PrivacyError: The secret cannot be used.
     """
     knobs = config.training
-    if knobs.batch_size % (ranks.count * knobs.accumulate):
+    parts = ranks.count * knobs.accumulate
+    if knobs.batch_size % parts or knobs.batch_size < 2 * parts:
         raise ConfigError(
             f"training.batch_size: {knobs.batch_size} places cannot be shared by {ranks.count} "
-            f"processes in {knobs.accumulate} parts; take a multiple of "
-            f"{ranks.count * knobs.accumulate}"
+            f"processes in {knobs.accumulate} parts of two or more; take a multiple of {parts}, "
+            f"from {2 * parts} on"
         )
     folder = folder or PretrainingFolder(config.output / config.name)
     sources = build_sources(config, keep)
@@ -215,7 +216,13 @@ def _cell(
             f"{[round(ratio, 2) for ratio in ratios]} voxels; the network needs multiples of "
             f"{list(encoder.strides[0])} voxels"
         )
-    return depth, height, width
+    cell = (depth, height, width)
+    if all(own >= side for own, side in zip(cell, _size(config), strict=True)):
+        raise ConfigError(
+            f"methods.{name}.cell_mm: {list(knobs.cell_mm)} mm hide the whole view of "
+            f"{list(config.views.size_mm)} mm; take smaller cells, or larger views.size_mm"
+        )
+    return cell
 
 
 def _size(config: Pretraining) -> tuple[int, int, int]:

@@ -26,6 +26,7 @@ from medmtl.run_folder import (
 )
 
 EVERY_S = 60.0
+CONFIG = "config"  # of each cell's facts
 FACTS, CLASSES, OUTLINES = "cells.json", "predictions.csv", "outlines.csv"
 TABLES: Mapping[str, Callable[[CellFolder], Path]] = {
     CLASSES: lambda cell: cell.out_of_fold,
@@ -38,7 +39,7 @@ TEXT = dict.fromkeys(
 
 
 @contextmanager
-def keeping(run: RunFolder, folder: Path) -> Iterator[None]:
+def keeping(run: RunFolder, folder: Path, made_with: Mapping[str, str]) -> Iterator[None]:
     """Restores what was kept of a run, and keeps what it finishes meanwhile.
 
     Args:
@@ -46,13 +47,17 @@ def keeping(run: RunFolder, folder: Path) -> Iterator[None]:
         folder: Of `predictions.csv`, rows as in `out_of_fold.csv`, `outlines.csv`, rows as in
             `segmentation.csv`, and `cells.json` with what each cell wrote when it was finished,
             and the commit of the code. Masks and weights are not kept.
+        made_with: By arm what its cells are trained with, see `arm_digest`.
+
+    Raises:
+        RunError: See `restore_cells`.
     """
-    restore_cells(run, folder)
+    restore_cells(run, folder, made_with)
     ended = threading.Event()
 
     def keep_on() -> None:
         while not ended.wait(EVERY_S):
-            keep_cells(run, folder)
+            keep_cells(run, folder, made_with)
 
     thread = threading.Thread(target=keep_on, daemon=True)
     thread.start()
@@ -61,10 +66,10 @@ def keeping(run: RunFolder, folder: Path) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-        keep_cells(run, folder)
+        keep_cells(run, folder, made_with)
 
 
-def keep_cells(run: RunFolder, folder: Path) -> int:
+def keep_cells(run: RunFolder, folder: Path, made_with: Mapping[str, str]) -> int:
     """Adds finished cells to the files; says how many they hold."""
     if not run.plan.is_file():
         return 0
@@ -83,17 +88,19 @@ def keep_cells(run: RunFolder, folder: Path) -> int:
     # Cells of one experiment may come from several sessions, so each says which code made it.
     made_by = {"commit": read_json(run.provenance)["commit"]} if run.provenance.is_file() else {}
     for cell in new:
-        facts[cell.cell_id] = {**read_json(run.cell(cell.cell_id).done), **made_by}
+        done = read_json(run.cell(cell.cell_id).done)
+        facts[cell.cell_id] = {**done, **made_by, CONFIG: made_with[cell.arm]}
     write_json(folder / FACTS, facts)  # last: rows of a cell that is not in it count for nothing
     return len(facts)
 
 
-def restore_cells(run: RunFolder, folder: Path) -> int:
+def restore_cells(run: RunFolder, folder: Path, made_with: Mapping[str, str]) -> int:
     """Writes kept cells into a run's folder, where they are not; says how many.
 
     Raises:
-        RunError: The files do not go together; or the run has no plan yet that they could belong
-            to, and would refuse to be given one beside finished cells.
+        RunError: The files do not go together; cells were trained with another configuration; or
+            the run has no plan yet that they could belong to, and would refuse to be given one
+            beside finished cells.
     """
     if not run.plan.is_file():
         raise RunError(f"{run.path.name}: has no plan yet; prepare it, then restore its cells")
@@ -104,6 +111,13 @@ def restore_cells(run: RunFolder, folder: Path) -> int:
         raise RunError(
             f"{folder.name}: {', '.join(TABLES)} lack cells of {FACTS}: "
             f"{some_of(sorted(lacking))}; put them back"
+        )
+    arms = {cell.cell_id: cell.arm for cell in read_plan(run.plan)}
+    other = [name for name in facts if facts[name].get(CONFIG) != made_with.get(arms.get(name, ""))]
+    if other:
+        raise RunError(
+            f"{folder.name}: {some_of(other)} were made with another configuration; give it back, "
+            f"or take them out of {FACTS} to train them again"
         )
     missing = [cell_id for cell_id in facts if not run.cell(cell_id).done.is_file()]
     for cell_id in missing:

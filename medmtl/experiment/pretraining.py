@@ -14,7 +14,7 @@ from medmtl.errors import RunError
 from medmtl.experiment.lock import cell_lock
 from medmtl.experiment.provenance import describe_software
 from medmtl.pretraining_folder import PretrainingFolder
-from medmtl.run_folder import write_json, write_table, write_text
+from medmtl.run_folder import read_json, write_json, write_table, write_text
 from medmtl.training.checkpoint import save_tensors
 from medmtl.training.pretrain import Pretrainer, Row
 
@@ -42,8 +42,13 @@ class PretrainingJob:
     tell: Callable[[Sequence[Row], float], None] = lambda rows, waiting: None
 
     def describe(self) -> str:
-        """What there is to do, or that it is done; a line."""
+        """What there is to do, or that it is done; a line.
+
+        Raises:
+            RunError: It is done, but of another pool.
+        """
         if self.folder.done.is_file():
+            self._require_same_pool()
             return f"{self.folder.path.name} is finished already"
         pool, settings = self.trainer.pool, self.trainer.settings
         epochs = settings.steps * settings.batch_size / pool.epoch_length
@@ -72,7 +77,8 @@ class PretrainingJob:
             wait: For another process that trains it, rather than to refuse.
 
         Raises:
-            RunError: The folder belongs to another configuration, or another process uses it.
+            RunError: The folder belongs to another configuration or another pool, or another
+                process uses it.
             TrainingError: See `Pretrainer.train`.
         """
         if self.trainer.ranks.rank == 0:
@@ -85,6 +91,7 @@ class PretrainingJob:
     def _run(self) -> None:
         self._freeze()
         if self.folder.done.is_file():
+            self._require_same_pool()
             return
         self.trainer.on_look = self._look
         self.trainer.train()
@@ -118,6 +125,15 @@ class PretrainingJob:
         else:
             write_json(self.folder.provenance, describe_software(self.config_text))
         write_text(self.folder.config, self.config_text)
+
+    def _require_same_pool(self) -> None:
+        """A finished encoder has not seen what came into its pool since."""
+        if read_json(self.folder.done)["fingerprint"] != self.trainer.fingerprint:
+            raise RunError(
+                f"{self.folder.path.name} is finished, but with another pool: scans are new, gone, "
+                "changed or copied without their times since; give this one another name, or "
+                "delete the folder"
+            )
 
     def _look(self, rows: Sequence[Row], waiting: float) -> None:
         write_table(self.folder.steps, pd.DataFrame(rows), durable=False)

@@ -5,7 +5,7 @@ Nothing is typed by hand but the explanation, which is handed in.
 
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def write_label_efficiency(
     found: LabelEfficiency,
     *,
     command: str,
-    commit: str,
+    commits: Sequence[str],
     explanation: str,
     tables: Path,
     page: Path,
@@ -60,7 +60,7 @@ def write_label_efficiency(
     Args:
         found: What was measured.
         command: That ran the experiment.
-        commit: That it ran at.
+        commits: That its cells were made at, in order.
         explanation: What the numbers say, and do not; Markdown, by a person.
         tables: Folder for a CSV file a table.
         page: Has the marks of `SECTION`.
@@ -83,7 +83,8 @@ def write_label_efficiency(
         write_table(tables / f"{name}.csv", getattr(found, name))
     figure.parent.mkdir(parents=True, exist_ok=True)
     draw_label_efficiency(found.arms, figure)
-    origin = [f"Made by `{command}` at commit `{commit[:12]}`"]
+    places = ", ".join(f"`{commit[:12]}`" for commit in commits)
+    origin = [f"Made by `{command}` at commit{'s' * (len(commits) > 1)} {places}"]
     origin += [f"with `{config}`"] if config else []
     origin += [f"from {data}"] if data else []
     lines = [
@@ -129,7 +130,7 @@ def _figure(found: LabelEfficiency, address: str) -> Iterator[str]:
         f"**{found.task}, AUC over the share of labels.** {found.lesions} lesions "
         f"({found.positives} positive) of {found.patients} patients, tested in "
         f"{plural(found.folds, 'fold')}; every AUC is the mean over folds and over "
-        f"{plural(found.runs, 'run')} that differ in their seed alone. Fewer labels are for "
+        f"{plural(found.runs, 'run')} with other seeds. Fewer labels are for "
         "training only: the test lesions are always the same."
     )
     yield ""

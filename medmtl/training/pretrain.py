@@ -159,7 +159,7 @@ class Pretrainer:
             with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
                 loss, outcomes = shared(views)
             (loss / settings.accumulate).backward()
-            self._monitor.add(next(iter(outcomes.values())))
+            self._monitor.add(_watched(outcomes))
             self._means.add(loss, outcomes)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), settings.gradient_clip)
         if not self.ranks.all_agree(bool(torch.isfinite(loss) and torch.isfinite(norm))):
@@ -185,10 +185,10 @@ class Pretrainer:
         return {f"probe_{name}": score for name, score in self.probe(self.encoder).items()}
 
     def _require_alive(self, step: int) -> None:
-        last = self.history[-COLLAPSED_LOOKS:]
-        warm = step > self.settings.warmup_fraction * self.settings.steps
+        cold = self.settings.warmup_fraction * self.settings.steps
+        last = [row for row in self.history if row["step"] > cold][-COLLAPSED_LOOKS:]
         dead = len(last) == COLLAPSED_LOOKS and all(each["collapsed"] for each in last)
-        if self.ranks.first_says(warm and dead):
+        if self.ranks.first_says(dead):
             why = last[-1]["collapsed"]
             raise TrainingError(f"step {step}: the features have collapsed: {why}")
 
@@ -251,6 +251,12 @@ class Pretrainer:
                 f"{name}: the checkpoint does not fit this version of medmtl; delete the folder, "
                 "and run it again"
             ) from error
+
+
+def _watched(outcomes: Mapping[str, Outcome]) -> Outcome:
+    """What the monitor looks at: a method's with pairs, if any has, for they tell more."""
+    paired = (each for each in outcomes.values() if each.partners is not None)
+    return next(paired, next(iter(outcomes.values())))
 
 
 class _Means:

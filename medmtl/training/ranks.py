@@ -3,12 +3,16 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+
+# The others wait while one opens what the probe looks at. torchrun itself ends all if one dies.
+PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -74,5 +78,5 @@ def join_ranks() -> Ranks:
     """Joins the processes that `torchrun` has started; alone, if this was not started by it."""
     if "WORLD_SIZE" not in os.environ or int(os.environ["WORLD_SIZE"]) == 1:
         return Ranks()
-    dist.init_process_group("gloo")
+    dist.init_process_group("gloo", timeout=PATIENCE)
     return Ranks(rank=dist.get_rank(), count=dist.get_world_size())

@@ -6,6 +6,7 @@ from medmtl.build import probe
 from medmtl.build.pretraining import build_pretraining
 from medmtl.config_file import load_pretraining
 from medmtl.data.manifest_files import read_manifest
+from medmtl.errors import RunError
 from medmtl.training.ranks import Ranks
 from tests.small_pretraining import write_pretraining
 
@@ -38,3 +39,41 @@ def test_it_looks_at_every_level_of_who_may_be_seen_alone(config, monkeypatch):
     assert [each.shape for each in asked["features"]] == [
         (len(asked["classes"]), width) for width in widths
     ]
+
+
+def test_no_scan_is_opened_before_it_looks(config):
+    job = build_pretraining(config, ranks=Ranks())
+    assert not job.trainer.pool.sources[0].loader.cache.cases()
+
+    job.trainer.probe(job.trainer.encoder)
+
+    assert job.trainer.pool.sources[0].loader.cache.cases()
+
+
+def test_scans_that_the_pool_has_turned_out_of_the_cache_are_opened_again(config):
+    job = build_pretraining(config, ranks=Ranks())
+    before = job.trainer.probe(job.trainer.encoder)
+    cache = job.trainer.pool.sources[0].loader.cache
+    for case in cache.cases():
+        cache.remove(case)
+
+    assert job.trainer.probe(job.trainer.encoder) == before
+
+
+def test_scans_turned_out_while_it_reads_are_opened_again(config, monkeypatch):
+    job = build_pretraining(config, ranks=Ranks())
+    before = job.trainer.probe(job.trainer.encoder)
+    cut, left = probe.LesionDataset.batch, [2]
+
+    def gone(data, rows, window):
+        if left[0]:
+            left[0] -= 1
+            raise FileNotFoundError
+        return cut(data, rows, window)
+
+    monkeypatch.setattr(probe.LesionDataset, "batch", gone)
+    assert job.trainer.probe(job.trainer.encoder) == before
+
+    left[0] = 3
+    with pytest.raises(RunError, match="set a larger cache"):
+        job.trainer.probe(job.trainer.encoder)

@@ -10,6 +10,7 @@ from medmtl.experiment.keeping import keep_cells, keeping, read_kept, restore_ce
 from medmtl.experiment.plan import make_plan, write_plan
 from medmtl.run_folder import RunFolder
 
+MADE = {"a": "1" * 32, "b": "2" * 32}
 PLAN = make_plan(["a", "b"], 1, 2, 0)
 
 
@@ -46,17 +47,18 @@ def run(tmp_path):
 
 def test_kept_cells_come_back_as_they_were(run, tmp_path):
     kept = tmp_path / "kept"
-    assert keep_cells(run, kept) == 3
+    assert keep_cells(run, kept, MADE) == 3
     other = RunFolder(tmp_path / "elsewhere")
     with pytest.raises(RunError, match="no plan yet"):
-        restore_cells(other, kept)
+        restore_cells(other, kept, MADE)
     write_plan(other.plan, PLAN)
 
-    assert restore_cells(other, kept) == 3
+    assert restore_cells(other, kept, MADE) == 3
 
     for cell in PLAN[:3]:
         before, after = run.cell(cell.cell_id), other.cell(cell.cell_id)
-        assert json.loads(after.done.read_text()) == json.loads(before.done.read_text())
+        done = json.loads(before.done.read_text())
+        assert json.loads(after.done.read_text()) == {**done, "config": MADE[cell.arm]}
         for table in ("out_of_fold", "segmentation"):
             one = pd.read_csv(getattr(before, table), dtype=str, keep_default_na=False)
             two = pd.read_csv(getattr(after, table), dtype=str, keep_default_na=False)
@@ -66,19 +68,19 @@ def test_kept_cells_come_back_as_they_were(run, tmp_path):
 
 def test_keeping_again_adds_what_is_new_and_loses_nothing(run, tmp_path):
     kept = tmp_path / "kept"
-    keep_cells(run, kept)
+    keep_cells(run, kept, MADE)
     finish(run, PLAN[3])
 
-    assert keep_cells(run, kept) == 4
+    assert keep_cells(run, kept, MADE) == 4
     assert set(read_kept(kept)["cell"]) == {cell.cell_id for cell in PLAN}
     before = (kept / "predictions.csv").read_bytes()
-    assert keep_cells(run, kept) == 4
+    assert keep_cells(run, kept, MADE) == 4
     assert (kept / "predictions.csv").read_bytes() == before
 
 
 def test_what_is_finished_meanwhile_is_kept_even_if_the_run_then_fails(run, tmp_path):
     kept = tmp_path / "kept"
-    with pytest.raises(RunError, match="stopped"), keeping(run, kept):
+    with pytest.raises(RunError, match="stopped"), keeping(run, kept, MADE):
         finish(run, PLAN[3])
         raise RunError("stopped")
 
@@ -87,24 +89,38 @@ def test_what_is_finished_meanwhile_is_kept_even_if_the_run_then_fails(run, tmp_
 
 def test_files_that_do_not_go_together_are_refused(run, tmp_path):
     kept = tmp_path / "kept"
-    keep_cells(run, kept)
+    keep_cells(run, kept, MADE)
     facts = json.loads((kept / "cells.json").read_text())
     (kept / "cells.json").write_text(json.dumps({**facts, PLAN[3].cell_id: {}}))
     other = RunFolder(tmp_path / "elsewhere")
     write_plan(other.plan, PLAN)
 
     with pytest.raises(RunError, match=f"lack cells of cells.json: {PLAN[3].cell_id}"):
-        restore_cells(other, kept)
+        restore_cells(other, kept, MADE)
 
 
 def test_keeping_that_was_killed_between_its_files_loses_and_doubles_nothing(run, tmp_path):
     kept = tmp_path / "kept"
-    keep_cells(run, kept)
+    keep_cells(run, kept, MADE)
     whole = read_kept(kept)
     facts = json.loads((kept / "cells.json").read_text())
     facts.pop(PLAN[2].cell_id)
     (kept / "cells.json").write_text(json.dumps(facts))
     assert set(read_kept(kept)["cell"]) == {cell.cell_id for cell in PLAN[:2]}
 
-    assert keep_cells(run, kept) == 3
+    assert keep_cells(run, kept, MADE) == 3
     pd.testing.assert_frame_equal(read_kept(kept), whole)
+
+
+def test_cells_of_another_configuration_are_refused(run, tmp_path):
+    kept = tmp_path / "kept"
+    keep_cells(run, kept, MADE)
+    other = RunFolder(tmp_path / "elsewhere")
+    write_plan(other.plan, PLAN)
+    changed = {**MADE, PLAN[0].arm: "3" * 32}
+
+    with pytest.raises(RunError, match=f"{PLAN[0].cell_id}.*another configuration"):
+        restore_cells(other, kept, changed)
+    with pytest.raises(RunError, match="another configuration"):
+        restore_cells(other, kept, {PLAN[1].arm: MADE[PLAN[1].arm]})
+    assert not other.cell(PLAN[0].cell_id).done.exists()

@@ -221,3 +221,22 @@ def test_two_looks_are_read_together_only_if_that_is_less_to_read():
 
     assert union(*near) == (slice(0, 5), slice(0, 12), slice(0, 10))
     assert union(*far) is None
+
+
+def test_both_ends_of_the_window_move_by_as_much_as_asked():
+    hu = np.full((24, 60, 70), -300, dtype=np.int16)
+    hu[:, :, 35:] = 100  # two tissues tell both ends of a window
+    maker = replace(STILL, window_hu=100.0)
+    places = [place(fake_case(hu), seed=seed, centre=(12.0, 30.0, 34.5)) for seed in range(300)]
+
+    first = maker.make(places, plain=False, pairs=True).first.double()
+
+    dark, light = first[..., 0].mean((1, 2, 3)), first[..., -1].mean((1, 2, 3))
+    width = 2 * 400 / (light - dark)
+    low = -300 - (dark + 1) / 2 * width
+    high = low + width
+    for ends, middle in ((low, -1000), (high, 400)):
+        assert ends.min() > middle - 100.5 and ends.max() < middle + 100.5
+        assert ends.min() < middle - 95 and ends.max() > middle + 95
+        assert abs(ends.mean() - middle) < 3 * 100 / np.sqrt(3 * len(ends))
+    assert abs(np.corrcoef(low, high)[0, 1]) < 0.2

@@ -43,7 +43,7 @@ def write(found: LabelEfficiency, folder: Path, text: str) -> str:
     write_label_efficiency(
         found,
         command="python pipelines/label_efficiency.py",
-        commit="0123456789abcdef",
+        commits=["0123456789abcdef", "fedcba9876543210"],
         explanation=EXPLAINED,
         tables=folder / "results" / "label-efficiency",
         page=page,
@@ -66,7 +66,9 @@ def test_the_section_says_what_was_run_found_and_left_out(
     found: LabelEfficiency, tmp_path: Path
 ) -> None:
     text = write(found, tmp_path, "\n".join(MARKS))
-    assert "`python pipelines/label_efficiency.py` at commit `0123456789ab`" in text
+    assert (
+        "`python pipelines/label_efficiency.py` at commits `0123456789ab`, `fedcba987654`" in text
+    )
     assert "`configs/label_efficiency.yaml`" in text and "LIDC-IDRI nodules" in text
     assert EXPLAINED in text
     assert f"{found.lesions} lesions ({found.positives} positive) of 60 patients" in text
