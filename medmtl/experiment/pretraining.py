@@ -45,10 +45,10 @@ class PretrainingJob:
         """What there is to do, or that it is done; a line.
 
         Raises:
-            RunError: It is done, but of another pool.
+            RunError: The folder belongs to another configuration, or is done with another pool.
         """
+        self._require_own()
         if self.folder.done.is_file():
-            self._require_same_pool()
             return f"{self.folder.path.name} is finished already"
         pool, settings = self.trainer.pool, self.trainer.settings
         epochs = settings.steps * settings.batch_size / pool.epoch_length
@@ -89,9 +89,9 @@ class PretrainingJob:
             self.trainer.seen()
 
     def _run(self) -> None:
+        self._require_own()
         self._freeze()
         if self.folder.done.is_file():
-            self._require_same_pool()
             return
         self.trainer.on_look = self._look
         self.trainer.train()
@@ -113,27 +113,28 @@ class PretrainingJob:
         write_json(self.folder.done, self._facts(len(seen)))
         self.folder.checkpoint.unlink(missing_ok=True)
 
-    def _freeze(self) -> None:
-        """Ties the folder to its configuration."""
+    def _require_own(self) -> None:
+        """The folder is this pretraining's; a finished one has not seen what came since."""
+        name = self.folder.path.name
         if self.folder.config.is_file():
             frozen = self.folder.config.read_text(encoding="utf-8")
             if self.binding(frozen) != self.binding(self.config_text):
                 raise RunError(
-                    f"{self.folder.path.name} was begun with another configuration; give this one "
-                    "another name, or delete the folder"
+                    f"{name} was begun with another configuration; give this one another name, or "
+                    "delete the folder"
                 )
-        else:
+        done = read_json(self.folder.done) if self.folder.done.is_file() else {}
+        if done and done["fingerprint"] != self.trainer.fingerprint:
+            raise RunError(
+                f"{name} is finished, but with another pool: scans are new, gone, changed or "
+                "copied without their times since; give this one another name, or delete the folder"
+            )
+
+    def _freeze(self) -> None:
+        """Ties the folder to its configuration."""
+        if not self.folder.config.is_file():
             write_json(self.folder.provenance, describe_software(self.config_text))
         write_text(self.folder.config, self.config_text)
-
-    def _require_same_pool(self) -> None:
-        """A finished encoder has not seen what came into its pool since."""
-        if read_json(self.folder.done)["fingerprint"] != self.trainer.fingerprint:
-            raise RunError(
-                f"{self.folder.path.name} is finished, but with another pool: scans are new, gone, "
-                "changed or copied without their times since; give this one another name, or "
-                "delete the folder"
-            )
 
     def _look(self, rows: Sequence[Row], waiting: float) -> None:
         write_table(self.folder.steps, pd.DataFrame(rows), durable=False)
