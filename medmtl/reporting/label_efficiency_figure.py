@@ -14,7 +14,7 @@ from medmtl.reporting.arm_styles import CONTROL_GREY, OKABE_ITO
 from medmtl.reporting.svg import INK, light_grid, style
 from medmtl.run_folder import write_whole
 
-INCHES = (7.2, 4.6)
+INCHES = (3.6, 4.6)  # a mode
 SOURCE_TITLES = {
     SCRATCH: "from scratch",
     "moco": "MoCo",
@@ -54,7 +54,7 @@ def draw_label_efficiency(arms: pd.DataFrame, path: Path) -> None:
     strips = [4, 1][: 1 + (len(control) > 0)]
     # On its own the figure names fonts for readers who lack the first.
     with style("label efficiency"), rc_context({"font.family": ["DejaVu Sans", "sans-serif"]}):
-        drawing = Drawing(figsize=INCHES)
+        drawing = Drawing(figsize=(INCHES[0] * max(2, len(modes)), INCHES[1]))
         axes = drawing.subplots(
             len(strips), len(modes), sharex=True, sharey="row", height_ratios=strips, squeeze=False
         )
@@ -62,7 +62,7 @@ def draw_label_efficiency(arms: pd.DataFrame, path: Path) -> None:
             _draw_mode(axes[0, column], arms, mode)
             for strip in axes[1:, column]:
                 _draw_curve(strip, control)
-            axes[-1, column].set_xlabel("Share of the training patients whose labels are used")
+            axes[-1, column].set_xlabel("Share of the training patients' labels")
         for row, title in zip(axes, ("AUC", "control"), strict=False):
             row[0].set_ylabel(title)
         for each in axes.flat:
@@ -110,12 +110,14 @@ def _set_shares(axes: Axes, shares: list[float]) -> None:
 
 
 def _keys(arms: pd.DataFrame) -> list[Line2D]:
-    """A key a source and mode that is drawn."""
-    drawn = arms.drop_duplicates(["source", "mode"])
+    """A key a source and mode that is drawn; it says which has fewer runs than others."""
+    drawn = arms.groupby(["source", "mode"], sort=False, as_index=False)["runs"].min()
+    most = arms["runs"].max()
+    few = [f" ({runs} of {most} runs)" if runs < most else "" for runs in drawn["runs"]]
     return [
         Line2D(
             [], [], color=COLOURS[source], linestyle=STROKES[mode], marker=MARKERS[source],
-            markersize=4.5, label=SOURCE_TITLES[source] + MODE_NAMES[mode],
+            markersize=4.5, label=SOURCE_TITLES[source] + MODE_NAMES[mode] + told,
         )
-        for source, mode in zip(drawn["source"], drawn["mode"], strict=True)
+        for source, mode, told in zip(drawn["source"], drawn["mode"], few, strict=True)
     ]  # fmt: skip
