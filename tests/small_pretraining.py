@@ -5,6 +5,7 @@ from pathlib import Path
 from tests.synthetic import write_cohort
 
 MOCO = "moco: {kind: moco, queue: 16, outputs: 8, hidden: 16}"
+MOCO_V3 = "moco: {kind: moco, queue: 0, outputs: 8, hidden: 16}"
 GENESIS = "restore: {kind: models_genesis}"
 MASKED = "masked: {kind: masked_autoencoder, cell_mm: [3.0, 4.0, 4.0]}"
 SIMCLR = "simclr: {kind: simclr, outputs: 8, hidden: 16}"

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.small_experiment import command, environment, run_command
-from tests.small_pretraining import GENESIS, MASKED, MOCO, SIMCLR, write_pretraining
+from tests.small_pretraining import GENESIS, MASKED, MOCO, MOCO_V3, SIMCLR, write_pretraining
 
 # Timing is no result.
 TABLE = "steps.csv"
@@ -79,10 +79,14 @@ def test_a_killed_pretraining_goes_on_and_ends_with_the_same_bits(tmp_path, medm
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", [MOCO, SIMCLR])
-def test_two_processes_learn_what_one_learns_at_the_same_batch(tmp_path, method):
+@pytest.mark.parametrize(
+    ("method", "accumulate"),
+    [(MOCO, 1), (MOCO_V3, 1), (SIMCLR, 1), (GENESIS, 1), (MASKED, 1), (GENESIS, 2)],
+)
+def test_two_processes_learn_what_one_learns_at_the_same_batch(tmp_path, method, accumulate):
     config = write_pretraining(tmp_path, method)
-    groups = ["--set", "encoder.norm=group"]
+    groups = ["--set", "encoder.norm=group", "--set", "training.batch_size=8"]
+    groups += ["--set", f"training.accumulate={accumulate}"]
     alone = run_command("pretrain", config, "--set", "name=alone", *groups, cwd=tmp_path)
     assert alone.returncode == 0, alone.stderr
 

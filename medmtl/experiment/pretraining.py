@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torch import nn
 
 from medmtl.data.contamination.exposure import expose
 from medmtl.data.privacy.secret import Secret
 from medmtl.errors import RunError
 from medmtl.experiment.lock import cell_lock
 from medmtl.experiment.provenance import describe_software
+from medmtl.models.norm import norms_batches
 from medmtl.pretraining_folder import PretrainingFolder
 from medmtl.run_folder import read_json, write_json, write_table, write_text
 from medmtl.training.checkpoint import save_tensors
@@ -61,9 +61,7 @@ class PretrainingJob:
         """Tells that a batch is normalised in parts, where that changes what is learnt."""
         whole = self.trainer.settings.batch_size
         part = whole // (self.trainer.ranks.count * self.trainer.settings.accumulate)
-        if part == whole or not any(
-            isinstance(each, nn.BatchNorm3d) for each in self.trainer.encoder.modules()
-        ):
+        if part == whole or not norms_batches(self.trainer.model):
             return ""
         return (
             f"; batch norm sees {part} of a batch's {whole} places at a time, and so learns "

@@ -6,6 +6,7 @@ millimetres thick keeps all its slices where its detail is seen. MONAI's other n
 of their own, are as published: they halve all axes at every level.
 """
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
@@ -59,10 +60,13 @@ def cubic_strides(levels: int, first: int) -> list[Stride]:
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.BatchNorm3d | nn.GroupNorm:
-    """A norm over all three axes; only that over the batch needs batches of some size."""
-    return (
-        nn.BatchNorm3d(channels) if norm == "batch" else nn.GroupNorm(channels // GROUP, channels)
-    )
+    """A norm over all three axes; only that over the batch needs batches of some size.
+
+    Groups are of `GROUP` channels, or of more where that does not divide them.
+    """
+    if norm == "batch":
+        return nn.BatchNorm3d(channels)
+    return nn.GroupNorm(math.gcd(channels, channels // GROUP), channels)
 
 
 class ResidualBlock(nn.Module):

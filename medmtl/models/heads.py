@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medmtl.models.encoder import Features, Stride
+from medmtl.models.encoder import Features, Norm, Stride, norm_layer
 
 
 class ClassificationHead(nn.Module):
@@ -52,18 +52,26 @@ class SegmentationHead(nn.Module):
         channels: Of the encoder's feature maps, fine to coarse.
         finest: How many voxels one voxel of the finest map spans.
         outputs: Logits a voxel: 1 for a lesion, one a structure for organs.
+        norm: Over the batch, or over groups of channels within each case.
 
     Source:
         Ronneberger 2015; added features: Chaurasia 2017; sub-pixel convolution: Shi 2016.
     """
 
-    def __init__(self, *, channels: Sequence[int], finest: Stride, outputs: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        channels: Sequence[int],
+        finest: Stride,
+        outputs: int = 1,
+        norm: Norm = "batch",
+    ) -> None:
         super().__init__()
         self.finest = finest
         self.outputs = outputs
         pairs = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
         self.narrow = nn.ModuleList(nn.Conv3d(c, f, 1, bias=False) for c, f in pairs)
-        self.levels = nn.ModuleList(_smooth(fine) for _, fine in pairs)
+        self.levels = nn.ModuleList(_smooth(fine, norm) for _, fine in pairs)
         depth, height, width = finest
         self.output = nn.Conv3d(channels[0], outputs * depth * height * width, 3, padding=1)
 
@@ -77,12 +85,12 @@ class SegmentationHead(nn.Module):
         return channels_to_space(self.output(decoded), self.finest, self.outputs).float()
 
 
-def _smooth(channels: int) -> nn.Module:
+def _smooth(channels: int, norm: Norm) -> nn.Module:
     return nn.Sequential(
-        nn.BatchNorm3d(channels),
+        norm_layer(norm, channels),
         nn.ReLU(),
         nn.Conv3d(channels, channels, 3, padding=1, bias=False),
-        nn.BatchNorm3d(channels),
+        norm_layer(norm, channels),
         nn.ReLU(),
     )
 

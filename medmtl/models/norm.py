@@ -69,3 +69,8 @@ def use_norms_of(module: nn.Module, window: str) -> None:
     for child in module.modules():
         if isinstance(child, WindowBatchNorm):
             child.window = window
+
+
+def norms_batches(module: nn.Module) -> bool:
+    """Whether cases of a batch are normalised together anywhere in it."""
+    return any(isinstance(each, nn.BatchNorm3d) for each in module.modules())

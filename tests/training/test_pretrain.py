@@ -15,9 +15,8 @@ from medmtl.errors import ConfigError, RunError, TrainingError
 from medmtl.experiment.pretraining import PretrainingJob
 from medmtl.training.ranks import Ranks
 from tests.build.test_encoders import KINDS
-from tests.small_pretraining import GENESIS, MASKED, MOCO, SIMCLR, write_pretraining
+from tests.small_pretraining import GENESIS, MASKED, MOCO, MOCO_V3, SIMCLR, write_pretraining
 
-MOCO_V3 = "moco: {kind: moco, queue: 0, outputs: 8, hidden: 16}"
 TRANSFORMERS = {"monai_vit", "monai_swin_unetr"}
 CELLS = "masked: {kind: masked_autoencoder, cell_mm: [48.0, 32.0, 32.0]}"
 
