@@ -1,0 +1,41 @@
+"""`make demo`: the whole way, without data."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+
+from tests.small_experiment import REPOSITORY, environment
+
+
+@pytest.mark.slow  # eight minutes on two cores
+def test_the_demo_goes_the_whole_way_and_pretraining_costs_nothing_there(tmp_path):
+    for name in ("configs", "pipelines"):
+        shutil.copytree(REPOSITORY / name, tmp_path / name)
+
+    ended = subprocess.run(
+        [sys.executable, tmp_path / "pipelines" / "demo.py"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 0, ended.stderr
+    runs = tmp_path / "runs"
+    for report in (runs / "demo" / "report", runs / "demo-few-labels" / "report"):
+        assert list(report.glob("*.html")) and str(report) in ended.stdout
+    asked = pd.read_csv(runs / "demo-prediction" / "predictions.csv")
+    assert asked["prediction"].between(0, 1).all() and len(asked)
+    arms = json.loads((runs / "demo" / "summary.json").read_text())["tasks"]["malignancy"]["arms"]
+    assert mean_auc(arms["together"]) > 0.75
+    few = json.loads((runs / "demo-few-labels" / "summary.json").read_text())
+    arms = few["tasks"]["malignancy"]["arms"]
+    assert mean_auc(arms["pretrained"]) >= mean_auc(arms["scratch"])
+
+
+def mean_auc(arm):
+    return arm["outputs"]["malignant"]["mean_of_folds"]["estimate"]
