@@ -13,17 +13,20 @@ from medmtl.run_folder import RunFolder, read_json
 
 NONE = "–"
 WIDTH = 100
+CAPTION = "AUC: mean of folds. In brackets: 95 %, patient bootstrap of one training"
 
 
 def results_table(run: RunFolder, description: ExperimentDescription) -> str:
-    """One row an arm and baseline: pooled AUC and mean Dice with their 95 % intervals.
+    """One row an arm and baseline: AUC and mean Dice, with their 95 % intervals.
+
+    Of AUCs the mean over folds, as in the report's abstract.
 
     Raises:
         RunError: The run is not evaluated.
     """
     summary = read_json(run.summary)
     columns = _columns(summary, description)
-    table = Table(box=SIMPLE_HEAD, caption="in brackets: 95 %, patient bootstrap of one training")
+    table = Table(box=SIMPLE_HEAD, caption=CAPTION)
     table.add_column("")
     for title in columns:
         table.add_column(title, justify="right")
@@ -43,9 +46,11 @@ def _columns(
     """By title, what each arm has there."""
     columns: dict[str, dict[str, Mapping[str, Any]]] = {}
     for task in description.classifications:
-        for output in summary["tasks"][task.name]["outputs"]:
-            columns[f"AUC {task.name}: {output}"] = {
-                arm: each["outputs"][output]["pooled"]
+        outputs = summary["tasks"][task.name]["outputs"]
+        for output in outputs:
+            title = f"AUC {task.name}" + (f": {output}" if len(outputs) > 1 else "")
+            columns[title] = {
+                arm: each["outputs"][output]["mean_of_folds"]
                 for arm, each in summary["tasks"][task.name]["arms"].items()
             }
     for outline in description.segmentations:
