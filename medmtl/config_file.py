@@ -162,6 +162,11 @@ def arm_digest(config: Config, arm: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+def arm_digests(config: Config) -> dict[str, str]:
+    """The digest of each arm."""
+    return {arm: arm_digest(config, arm) for arm in config.arms}
+
+
 def binding_pretraining(text: str) -> str:
     """What of a dumped pretraining its encoder depends on."""
     values = _binding_pretraining(yaml.safe_load(text))

@@ -20,7 +20,7 @@ from medmtl.build.experiment import build_cross_validation
 from medmtl.build.first_weights import read_first_weights
 from medmtl.build.tracking import tracked
 from medmtl.config import Config
-from medmtl.config_file import arm_digest, load_config
+from medmtl.config_file import arm_digests, load_config
 from medmtl.data.adapters.lidc_nodules import import_lidc_nodules
 from medmtl.data.adapters.openkbp import import_openkbp
 from medmtl.errors import MedmtlError
@@ -56,7 +56,7 @@ def main(data: Path) -> None:
         config = experiment_config(seed)
         experiment = build_cross_validation(config)
         experiment.prepare()
-        made = {arm: arm_digest(config, arm) for arm in config.arms}
+        made = arm_digests(config)
         with keeping(experiment.run, KEPT / f"seed-{seed}", made), tracked(config, experiment.run):
             experiment.train_prepared()
         keep_probes(experiment.run)

@@ -14,7 +14,7 @@ from medmtl.build.experiment import build_cross_validation
 from medmtl.build.report import describe_experiment
 from medmtl.build.tracking import tracked
 from medmtl.config import Config
-from medmtl.config_file import arm_digest, load_config
+from medmtl.config_file import arm_digests, load_config
 from medmtl.data.adapters.openkbp import import_openkbp
 from medmtl.errors import MedmtlError
 from medmtl.experiment.keeping import keeping
@@ -45,7 +45,7 @@ def cross_validate(config: Config) -> None:
     """Trains what is not trained yet, evaluates, publishes."""
     experiment = build_cross_validation(config)
     experiment.prepare()
-    made = {arm: arm_digest(config, arm) for arm in config.arms}
+    made = arm_digests(config)
     kept = ROOT / "results" / config.name
     with keeping(experiment.run, kept / "cells", made), tracked(config, experiment.run):
         experiment.train_prepared()

@@ -13,9 +13,13 @@ from medmtl.data.faults import (
 )
 from medmtl.data.file_check import check_files
 from medmtl.data.manifest import CARD, LESIONS, SCANS, Lesion, Manifest, Scan
-from medmtl.data.sound import is_known_sound, manifest_stamp, remember_sound
+from medmtl.data.manifest_stamp import manifest_stamp
 
 __all__ = ["Fault", "check_manifest", "require_sound"]
+
+# Stamps of what this process found sound: a pipeline of several experiments opens files once.
+# Nothing is written: a refusal and a dry run leave the disk as it was.
+_sound: set[str] = set()
 
 
 def check_manifest(manifest: Manifest, *, workers: int = 4) -> list[Fault]:
@@ -58,9 +62,11 @@ def require_sound(manifest: Manifest, *, workers: int = 4) -> None:
         ManifestError: Lists the first 20 faults and how many there are.
     """
     stamp = manifest_stamp(manifest)
-    if not is_known_sound(stamp):
-        refuse_faults(manifest.card.name, check_manifest(manifest, workers=workers))
-        remember_sound(stamp)
+    if stamp in _sound:
+        return
+    refuse_faults(manifest.card.name, check_manifest(manifest, workers=workers))
+    if stamp is not None:
+        _sound.add(stamp)
 
 
 def require_positions(manifest: Manifest) -> None:

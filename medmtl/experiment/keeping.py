@@ -47,7 +47,7 @@ def keeping(run: RunFolder, folder: Path, made_with: Mapping[str, str]) -> Itera
         folder: Of `predictions.csv`, rows as in `out_of_fold.csv`, `outlines.csv`, rows as in
             `segmentation.csv`, and `cells.json` with what each cell wrote when it was finished,
             and the commit of the code. Masks and weights are not kept.
-        made_with: By arm what its cells are trained with, see `arm_digest`.
+        made_with: By arm what its cells are trained with, see `arm_digests`.
 
     Raises:
         RunError: See `restore_cells`.

@@ -1,4 +1,4 @@
-"""What this process has found sound: a pipeline of several experiments opens their files once."""
+"""Has a manifest, or a file of it, changed? Told by sizes and times, without opening any file."""
 
 import hashlib
 from collections.abc import Iterator
@@ -7,8 +7,6 @@ from pathlib import Path
 from medmtl.data.dicom.choice import split_choice
 from medmtl.data.manifest import Manifest
 from medmtl.errors import ManifestError
-
-_sound: set[str] = set()  # nothing is written: a refusal and a dry run leave the disk as it was
 
 
 def manifest_stamp(manifest: Manifest) -> str | None:
@@ -26,17 +24,6 @@ def manifest_stamp(manifest: Manifest) -> str | None:
     except (OSError, ValueError, ManifestError):  # ValueError: a NUL in a path
         return None
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-
-
-def is_known_sound(stamp: str | None) -> bool:
-    """Whether a manifest with this stamp was found sound before."""
-    return stamp in _sound
-
-
-def remember_sound(stamp: str | None) -> None:
-    """Notes that the manifest had no fault; its stamp was taken before it was looked at."""
-    if stamp is not None:
-        _sound.add(stamp)
 
 
 def _files(manifest: Manifest) -> Iterator[Path]:
