@@ -16,7 +16,13 @@ from medmtl.config_faults import Key
 from medmtl.errors import ConfigError
 
 # Where a whole configuration may stand, or be named by its file.
-PRETRAININGS = (("start", "pretraining"), ("arms", "*", "set", "start.pretraining"))
+# What an arm sets may be written with dots, or below one another.
+OF_AN_ARM = ("arms", "*", "set")
+PRETRAININGS = (
+    ("start", "pretraining"),
+    (*OF_AN_ARM, "start.pretraining"),
+    (*OF_AN_ARM, "start", "pretraining"),
+)
 _OF_PRETRAINING = (("pool", "*", "manifest"), ("probe", "manifest"))
 # Paths written in a file are relative to that file ("*": each entry).
 PATHS: tuple[tuple[str, ...], ...] = (
@@ -25,7 +31,8 @@ PATHS: tuple[tuple[str, ...], ...] = (
     ("folds", "table"),
     ("cache", "folder"),
     ("start", "weights"),
-    ("arms", "*", "set", "start.weights"),
+    (*OF_AN_ARM, "start.weights"),
+    (*OF_AN_ARM, "start", "weights"),
     ("baselines", "*", "path"),
     *_OF_PRETRAINING,
     *(

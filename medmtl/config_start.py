@@ -6,7 +6,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from medmtl.config_knobs import Knobs
-from medmtl.config_pretraining import Pretraining
+from medmtl.config_pretraining import MaskedAutoencoder, ModelsGenesis, Pretraining
+
+RESTORING = (MaskedAutoencoder, ModelsGenesis)
 
 
 class Start(Knobs):
@@ -19,6 +21,11 @@ class Start(Knobs):
         None,
         description="a file for 'medmtl pretrain': the encoder is learnt from its pool first, for "
         "each fold without those who are tested",
+    )
+    decoder: str | None = Field(
+        None,
+        description="a method of the pretraining that restores scans: heads that outline begin "
+        "with its decoder, but for their last layer; default: with random weights",
     )
     accept_seen: str = Field(
         "",
@@ -43,4 +50,17 @@ class Start(Knobs):
     def _one_beginning(self) -> "Start":
         if self.weights is not None and self.pretraining is not None:
             raise ValueError("give weights or pretraining, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _decoder_of_a_method(self) -> "Start":
+        if self.decoder is None or self.weights is not None:
+            return self  # what a file holds is asked when it is read
+        methods = self.pretraining.methods if self.pretraining is not None else {}
+        restoring = [name for name, knobs in methods.items() if isinstance(knobs, RESTORING)]
+        if self.decoder not in restoring:
+            raise ValueError(
+                f"decoder: {self.decoder!r} is no method that restores scans; here: "
+                f"{', '.join(restoring) or 'none'}"
+            )
         return self

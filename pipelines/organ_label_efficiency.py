@@ -10,6 +10,8 @@ what is finished is kept in results/openkbp-labels-10 and -100.
 import sys
 from pathlib import Path
 
+import yaml
+
 from medmtl.build.experiment import build_cross_validation
 from medmtl.build.report import describe_experiment
 from medmtl.build.tracking import tracked
@@ -21,7 +23,18 @@ from medmtl.experiment.keeping import keeping
 from medmtl.reporting.results_page import publish_results
 
 ROOT = Path(__file__).resolve().parent.parent
-EPOCHS = {10: 480, 100: 120}  # by percent of the labels: with fewer an epoch has fewer steps
+FEW = 10  # percent of the labels
+EPOCHS = {FEW: 480, 100: 120}  # by percent of the labels: with fewer an epoch has fewer steps
+PRETRAININGS = ROOT / "configs" / "pretraining"
+# Tried after the masked autoencoder had not helped, with a tenth of the labels only.
+IDEAS: dict[str, tuple[str, str, dict[str, object]]] = {
+    "decoder": ("Masked autoencoder and its decoder", "masked", {"start.decoder": "masked"}),
+    "gentle": (
+        "Masked autoencoder, early levels slower",
+        "masked",
+        {"start.adaptation": "layer_decay"},
+    ),
+}
 
 
 def main(data: Path) -> None:
@@ -38,7 +51,23 @@ def experiment_config(percent: int) -> Config:
     changes = [f"name=openkbp-labels-{percent}", f"output={ROOT / 'runs'}"]
     changes += [f"training.label_fraction={percent / 100}", f"training.epochs={epochs}"]
     changes += [f"training.evaluate_every={epochs}"]
+    changes += [f"arms.{name}={yaml.safe_dump(arm)}" for name, arm in ideas(percent).items()]
     return load_config(ROOT / "configs" / "organ_label_efficiency.yaml", changes)
+
+
+def ideas(percent: int) -> dict[str, dict[str, object]]:
+    """Arms that were thought of when the first results were known, by name."""
+    if percent != FEW:
+        return {}
+    return {
+        name: {
+            "heads": ["organs"],
+            "title": title,
+            "caution": "thought of after the first results",
+            "set": {"start.pretraining": str(PRETRAININGS / f"openkbp_{method}.yaml")} | more,
+        }
+        for name, (title, method, more) in IDEAS.items()
+    }
 
 
 def cross_validate(config: Config) -> None:

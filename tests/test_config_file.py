@@ -158,6 +158,13 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path) -> None:
     assert config.cache.folder == Path("elsewhere")
 
 
+@pytest.mark.parametrize("written", ["start.weights: begin.pt", "start: {weights: begin.pt}"])
+def test_so_are_those_that_an_arm_sets_however_it_is_written(tmp_path: Path, written: str) -> None:
+    text = CONFIG.replace("training.batch_size: 4", written)
+    config = load_config(write_config(tmp_path, text))
+    assert resolve_arm(config, "joint").start.weights == tmp_path / "begin.pt"
+
+
 @pytest.mark.parametrize("names", [("a.yaml",), ("a.yaml", "b.yaml"), ("a.yaml", "b.yaml", "c")])
 def test_base_that_leads_back_to_itself_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name, following in zip(names, [*names[1:], names[0]], strict=True):

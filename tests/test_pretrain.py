@@ -43,7 +43,9 @@ def test_methods_and_their_sums_leave_an_encoder_that_says_what_it_saw(tmp_path,
         assert table[f"loss_{method.partition(':')[0]}"].notna().all()
     saved = load(run / "encoder.pt")
     assert saved["exposure"]["contents"]
-    assert {name.partition(".")[0] for name in saved["state"]} == {"encoder"}
+    restoring = {name.partition(":")[0] for name in methods} & {"restore", "masked"}
+    found = {re.match(r"encoder|decoder\.\w+", name).group() for name in saved["state"]}
+    assert found == {"encoder"} | {f"decoder.{name}" for name in restoring}
     assert not (run / "checkpoint.pt").exists()
 
 

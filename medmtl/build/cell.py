@@ -67,7 +67,7 @@ def build_cell(run: RunFolder, cell_id: str) -> CellJob:
     model = build_model(config, tasks)
     weights = first_weights_file(config, run, cell)
     if weights is not None:
-        begin_with(model, weights)
+        begin_with(model, weights, config.start.decoder)
     return CellJob(
         cell=cell,
         folder=run.cell(cell_id),

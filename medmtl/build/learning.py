@@ -13,7 +13,7 @@ from medmtl.errors import ConfigError
 from medmtl.losses.balance import FixedWeights
 from medmtl.losses.task import ClassificationLoss, OrganLoss, SegmentationLoss, TaskLoss
 from medmtl.models.encoder import Encoder, LeanResidualEncoder, MonaiSegResNetEncoder
-from medmtl.models.heads import ClassificationHead, SegmentationHead
+from medmtl.models.heads import ClassificationHead, SegmentationHead, decoder_for
 from medmtl.models.monai_densenet import MonaiDenseNetEncoder
 from medmtl.models.monai_efficientnet import MonaiEfficientNetEncoder
 from medmtl.models.monai_resnet import MonaiResNetEncoder
@@ -117,11 +117,8 @@ def build_model(config: Config, tasks: Sequence[Task]) -> MultiTaskModel:
                 channels=encoder.channels[-1], outputs=task.outputs, dropout=head.dropout
             )
         else:
-            heads[task.name] = SegmentationHead(
-                channels=encoder.channels,
-                finest=encoder.strides[0],
-                outputs=len(task.structures) if isinstance(task, OrganTask) else 1,
-            )
+            outputs = len(task.structures) if isinstance(task, OrganTask) else 1
+            heads[task.name] = decoder_for(encoder, outputs)
     model = MultiTaskModel(
         encoder=encoder, heads=heads, windows={task.name: task.window for task in tasks}
     )

@@ -33,9 +33,8 @@ from medmtl.data.manifest_files import read_manifest
 from medmtl.data.privacy.secret import find_secret
 from medmtl.errors import ConfigError, ManifestError
 from medmtl.experiment.pretraining import PretrainingJob
-from medmtl.models.encoder import Encoder, Norm
-from medmtl.models.heads import SegmentationHead
-from medmtl.models.norm import norms_batches
+from medmtl.models.encoder import Encoder
+from medmtl.models.heads import decoder_for
 from medmtl.pretraining.corruption import Corruption
 from medmtl.pretraining.masked_autoencoder import MaskedAutoencoder as MaskedAutoencoderMethod
 from medmtl.pretraining.method import Method
@@ -180,8 +179,7 @@ def _build_method(config: Pretraining, name: str, encoder: Encoder) -> Method:
         return SimCLRMethod(channels=channels[-1], **own)
     if isinstance(knobs, MaskedAutoencoder):
         _require_convolutional(name, encoder)
-    norm: Norm = "batch" if norms_batches(encoder) else "group"
-    decoder = SegmentationHead(channels=channels, finest=encoder.strides[0], norm=norm)
+    decoder = decoder_for(encoder)
     if isinstance(knobs, ModelsGenesis):
         own = knobs.model_dump(exclude={"kind", "weight"})
         return ModelsGenesisMethod(decoder=decoder, corruption=Corruption(**own))

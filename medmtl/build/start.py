@@ -11,12 +11,15 @@ from medmtl.data.contamination.exposure import Exposure
 from medmtl.data.privacy.secret import find_secret
 from medmtl.errors import ConfigError, RunError, some_of
 from medmtl.experiment.guard import Guard
+from medmtl.models.heads import SegmentationHead
 from medmtl.models.multitask import MultiTaskModel
 from medmtl.models.norm import shared_name, source_name
 from medmtl.training.adaptation import Adaptation
 from medmtl.training.checkpoint import load_tensors
 
-ENCODER = "encoder."
+ENCODER, DECODER = "encoder.", "decoder."
+LAST_LAYER = "output."
+OUTLINING = ("segmentation", "organs")
 
 
 def build_adaptation(config: Config) -> Adaptation:
@@ -81,21 +84,40 @@ def read_exposure(path: Path) -> Exposure:
     return exposure
 
 
-def begin_with(model: MultiTaskModel, path: Path) -> None:
+def require_decoder(config: Config, arm: str) -> None:
+    """Refuses a decoder that no head of an arm can begin with, or that its weights do not hold.
+
+    Raises:
+        ConfigError: No head outlines; or a file of weights holds no such decoder.
+    """
+    start = config.start
+    if start.decoder is None:
+        return
+    if not any(head.kind in OUTLINING for head in config.heads.values()):
+        raise ConfigError(
+            f"arms.{arm}: start.decoder: none of its heads outlines anything, so none begins with "
+            "a decoder; leave it out"
+        )
+    if start.weights is not None:
+        _decoder_of(start.weights, _state(start.weights), start.decoder)
+
+
+def begin_with(model: MultiTaskModel, path: Path, decoder: str | None = None) -> None:
     """Gives a model's encoder the weights of a checkpoint's; heads keep their random ones.
 
     Norms of a kind of window that the checkpoint does not know begin as those it has, the first
     by name.
 
+    Args:
+        model: Untrained.
+        path: Of the checkpoint.
+        decoder: The method whose decoder the heads that outline begin with, but for the last layer.
+
     Raises:
-        ConfigError: The checkpoint cannot be read, or its encoder is another one.
+        ConfigError: The checkpoint cannot be read, or its encoder or decoder is another one.
     """
-    state = _load(path).get("state")
-    found = {
-        name.removeprefix(ENCODER): value
-        for name, value in (state.items() if isinstance(state, Mapping) else ())
-        if name.startswith(ENCODER) and isinstance(value, Tensor)
-    }
+    state = _state(path)
+    found = _part(state, ENCODER)
     wanted = model.encoder.state_dict()
     chosen = {name: source_name(name, found) for name in wanted}
     unused = {shared_name(name) for name in found} - {shared_name(name) for name in wanted}
@@ -111,6 +133,46 @@ def begin_with(model: MultiTaskModel, path: Path) -> None:
             "trained with"
         )
     model.encoder.load_state_dict({name: found[str(source)] for name, source in chosen.items()})
+    if decoder is not None:
+        restoring = _decoder_of(path, state, decoder)
+        for head in model.heads.values():
+            if isinstance(head, SegmentationHead):
+                _begin_head(head, restoring, path)
+
+
+def _begin_head(head: SegmentationHead, restoring: Mapping[str, Tensor], path: Path) -> None:
+    """Gives a head all of a decoder but its last layer, which is another task's."""
+    own = {k: v for k, v in head.state_dict().items() if not k.startswith(LAST_LAYER)}
+    given = {k: v for k, v in restoring.items() if not k.startswith(LAST_LAYER)}
+    if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
+        raise ConfigError(
+            f"start.decoder: {path.name} holds a decoder of another build; pretrain it with this "
+            "version and the arm's encoder"
+        )
+    head.load_state_dict(given, strict=False)
+
+
+def _decoder_of(path: Path, state: Mapping[str, Tensor], method: str) -> Mapping[str, Tensor]:
+    found = _part(state, f"{DECODER}{method}.")
+    if not found:
+        names = {name.split(".")[1] for name in state if name.startswith(DECODER)}
+        raise ConfigError(
+            f"start.decoder: {path.name} holds no decoder of {method!r}; it holds those of: "
+            f"{some_of(sorted(names)) if names else 'no method'}"
+        )
+    return found
+
+
+def _state(path: Path) -> Mapping[str, Tensor]:
+    state = _load(path).get("state")
+    named = state.items() if isinstance(state, Mapping) else ()
+    return {name: value for name, value in named if isinstance(value, Tensor)}
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }
 
 
 def _load(path: Path) -> Mapping[str, object]:

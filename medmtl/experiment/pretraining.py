@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
 from medmtl.data.contamination.exposure import expose
 from medmtl.data.privacy.secret import Secret
@@ -98,10 +99,7 @@ class PretrainingJob:
         save_tensors(
             self.folder.encoder,
             {
-                "state": {
-                    f"encoder.{name}": value
-                    for name, value in self.trainer.encoder.state_dict().items()
-                },
+                "state": self._state(),
                 "exposure": exposure.to_dict(),
                 "made_of": self.encoder_text,
                 "fingerprint": self.trainer.fingerprint,
@@ -110,6 +108,16 @@ class PretrainingJob:
         write_table(self.folder.steps, pd.DataFrame(self.trainer.history))
         write_json(self.folder.done, self._facts(len(seen)))
         self.folder.checkpoint.unlink(missing_ok=True)
+
+    def _state(self) -> dict[str, Tensor]:
+        """The encoder, and what outline heads may begin with besides: decoders, by method."""
+        parts: dict[str, nn.Module] = {"encoder": self.trainer.encoder}
+        parts |= {f"decoder.{name}": each for name, each in self.trainer.model.decoders.items()}
+        return {
+            f"{part}.{name}": value
+            for part, module in parts.items()
+            for name, value in module.state_dict().items()
+        }
 
     def _require_own(self) -> None:
         """The folder is this pretraining's; a finished one has not seen what came since."""

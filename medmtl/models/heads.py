@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from medmtl.models.encoder import Features, Norm, Stride, norm_layer
+from medmtl.models.encoder import Encoder, Features, Norm, Stride, norm_layer
+from medmtl.models.norm import norms_batches
 
 
 class ClassificationHead(nn.Module):
@@ -83,6 +84,21 @@ class SegmentationHead(nn.Module):
             raised = F.interpolate(narrow(decoded), size=finer.shape[2:], mode="nearest")
             decoded = level(raised + finer)
         return channels_to_space(self.output(decoded), self.finest, self.outputs).float()
+
+
+def decoder_for(encoder: Encoder, outputs: int = 1) -> SegmentationHead:
+    """An untrained decoder whose norms are as its encoder's: over the batch, or within each case.
+
+    Args:
+        encoder: Whose feature maps it gets.
+        outputs: Logits a voxel.
+    """
+    return SegmentationHead(
+        channels=encoder.channels,
+        finest=encoder.strides[0],
+        outputs=outputs,
+        norm="batch" if norms_batches(encoder) else "group",
+    )
 
 
 def _smooth(channels: int, norm: Norm) -> nn.Module:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from medmtl.models.encoder import Encoder, Features, Stride
 from medmtl.pretraining.masking import Visible, check_cell, draw_mask, masked_pass, visible_at
-from medmtl.pretraining.method import Image, Method, Outcome, Views
+from medmtl.pretraining.method import Image, Outcome, Restoring, Views
 from medmtl.pretraining.models_genesis import restoration_error
 
 NOISE = 0.02  # of CT, about, where the scale is -1 ... 1; flatter cells have nothing to restore
@@ -22,7 +22,7 @@ NOISE = 0.02  # of CT, about, where the scale is -1 ... 1; flatter cells have no
 Cells = Float[Tensor, "batch 1 d h w"]
 
 
-class MaskedAutoencoder(Method):
+class MaskedAutoencoder(Restoring):
     """Restores hidden cells.
 
     At each level, hidden positions of the encoder's map are filled with a learned vector before
@@ -49,11 +49,10 @@ class MaskedAutoencoder(Method):
         share: float = 0.6,
         normalise_cells: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(decoder)
         self.fillings = nn.ParameterList(
             nn.init.trunc_normal_(torch.empty(count), std=0.02) for count in channels
         )
-        self.decoder = decoder
         self.cell = cell
         self.share = share
         self.normalise_cells = normalise_cells

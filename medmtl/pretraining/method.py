@@ -77,6 +77,18 @@ class Method(nn.Module):
         """
 
 
+class Restoring(Method):
+    """A method whose decoder restores scans from the encoder's features.
+
+    Args:
+        decoder: From feature maps to one logit a voxel. Outline heads may begin with it.
+    """
+
+    def __init__(self, decoder: nn.Module) -> None:
+        super().__init__()
+        self.decoder = decoder
+
+
 def pooled(features: Features) -> Float[Tensor, "batch channels"]:
     """The mean of the coarsest map, in fp32: an encoder's summary of a view."""
     return features[-1].float().mean((2, 3, 4))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medmtl.models.convolution import guard_convolutions
 from medmtl.models.encoder import Encoder
-from medmtl.pretraining.method import Method, Outcome, Views
+from medmtl.pretraining.method import Method, Outcome, Restoring, Views
 
 
 class PretrainingModel(nn.Module):
@@ -40,6 +40,15 @@ class PretrainingModel(nn.Module):
     def needs_pairs(self) -> bool:
         """Whether any method looks at two views of a place."""
         return any(each.needs_pairs for each in self._methods().values())
+
+    @property
+    def decoders(self) -> dict[str, nn.Module]:
+        """What restores scans, by method; contrastive methods have nothing that does."""
+        return {
+            name: each.decoder
+            for name, each in self._methods().items()
+            if isinstance(each, Restoring)
+        }
 
     def forward(self, views: Views) -> tuple[Float[Tensor, ""], dict[str, Outcome]]:
         """The weighted sum of the losses, and what each method made of the batch."""

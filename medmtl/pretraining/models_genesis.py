@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from medmtl.models.encoder import Encoder
 from medmtl.pretraining.corruption import Corruption
-from medmtl.pretraining.method import Image, Method, Outcome, Views, pooled
+from medmtl.pretraining.method import Image, Outcome, Restoring, Views, pooled
 
 
-class ModelsGenesis(Method):
+class ModelsGenesis(Restoring):
     """Restores what was shuffled, bent and painted over.
 
     Args:
@@ -25,8 +25,7 @@ class ModelsGenesis(Method):
     needs_plain: ClassVar[bool] = True
 
     def __init__(self, *, decoder: nn.Module, corruption: Corruption) -> None:
-        super().__init__()
-        self.decoder = decoder
+        super().__init__(decoder)
         self.corruption = corruption
 
     def forward(self, encoder: Encoder, views: Views) -> Outcome:
