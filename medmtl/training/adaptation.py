@@ -17,8 +17,9 @@ class Adaptation:
         mode: frozen: the encoder stays as it is, running averages included; classification
             heads are fitted by logistic regression, others trained as usual. linear_then_full:
             norms take the averages of the training windows, classification heads are fitted,
-            then everything is trained. layer_decay: everything is trained, the slower the nearer to the image.
-            full: everything alike. auto: which of `CANDIDATES` the inner split prefers.
+            then everything is trained. layer_decay: everything is trained, the slower the
+            nearer to the image. full: everything alike. auto: which of `CANDIDATES` the inner
+            split prefers.
         layer_decay: Factor a stage on the learning rate.
         auto_folds: Inner splits that auto compares on; the first is the cell's own.
 
