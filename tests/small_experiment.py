@@ -96,7 +96,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 
 
-def run_command(*arguments: str | Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
+def run_command(
+    *arguments: str | Path, cwd: Path, timeout_s: float = 300
+) -> "subprocess.CompletedProcess[str]":
     """Runs the real command to its end."""
     return subprocess.run(
         command(*arguments),
@@ -104,7 +106,7 @@ def run_command(*arguments: str | Path, cwd: Path) -> "subprocess.CompletedProce
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout_s,
         stdin=subprocess.DEVNULL,
     )
 

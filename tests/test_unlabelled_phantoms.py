@@ -11,6 +11,7 @@ from tests.small_experiment import run_command
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SEED, LABELLED, UNLABELLED = 61, 72, 300  # the first are the demo's patients
+PATIENCE_S = 3600.0  # a command; some ten times what it takes
 DRAWS = 6  # of the labels: the two arms of a single draw differ by 0.1 either way
 
 POOL = f"""\
@@ -43,7 +44,9 @@ def test_300_unlabelled_phantoms_make_up_for_labels_or_cost_nothing(tmp_path):
     for draw in range(DRAWS):
         changes = [f"name=few-{draw}", f"seed={draw}"]
         settings = [word for change in changes for word in ("--set", change)]
-        ended = run_command("cross-validate", "few.yaml", *settings, cwd=tmp_path)
+        ended = run_command(
+            "cross-validate", "few.yaml", *settings, cwd=tmp_path, timeout_s=PATIENCE_S
+        )
         assert ended.returncode == 0, ended.stderr
         found.append(mean_aucs(tmp_path / "runs" / f"few-{draw}"))
 
@@ -62,7 +65,7 @@ def make_phantoms(home):
         ("archive", everyone, ["--missing", "everything=1.0"]),
     ):
         settings = ["--patients", patients, "--seed", str(SEED), "--out", out]
-        ended = run_command("phantom", *settings, *more, cwd=home)
+        ended = run_command("phantom", *settings, *more, cwd=home, timeout_s=PATIENCE_S)
         assert ended.returncode == 0, ended.stderr
     card = home / "archive" / "card.yaml"
     values = yaml.safe_load(card.read_text())
