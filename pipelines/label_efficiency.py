@@ -26,10 +26,10 @@ from medmtl.data.adapters.openkbp import import_openkbp
 from medmtl.errors import MedmtlError
 from medmtl.evaluation.intervals import Resampling
 from medmtl.evaluation.label_efficiency import measure_label_efficiency
-from medmtl.experiment.keeping import keeping, read_kept
+from medmtl.experiment.keeping import keeping, kept_commits, read_kept
 from medmtl.pretraining_folder import kept_pretraining
 from medmtl.reporting.label_efficiency import write_label_efficiency
-from medmtl.run_folder import RunFolder, read_json, write_table
+from medmtl.run_folder import RunFolder, write_table
 
 ROOT = Path(__file__).resolve().parent.parent
 KEPT = ROOT / "results" / "label-efficiency"
@@ -89,8 +89,7 @@ def publish() -> None:
         resampling=Resampling(),
         folds=FOLDS,
     )
-    cells = [cell for folder in kept for cell in read_json(folder / "cells.json").values()]
-    commits = dict.fromkeys(cell["commit"] for cell in cells)
+    commits = dict.fromkeys(commit for folder in kept for commit in kept_commits(folder))
     write_label_efficiency(
         found,
         command="python pipelines/label_efficiency.py ../shared/data",

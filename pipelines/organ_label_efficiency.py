@@ -19,7 +19,7 @@ from medmtl.config import Config
 from medmtl.config_file import arm_digests, load_config
 from medmtl.data.adapters.openkbp import import_openkbp
 from medmtl.errors import MedmtlError
-from medmtl.experiment.keeping import keeping
+from medmtl.experiment.keeping import keeping, kept_commits
 from medmtl.reporting.results_page import publish_results
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +83,7 @@ def cross_validate(config: Config) -> None:
         experiment.run,
         describe_experiment(config, experiment.run),
         command="python pipelines/organ_label_efficiency.py ../shared/data",
+        trained_at=kept_commits(kept / "cells"),
         tables=kept,
         page=ROOT / "docs" / "results.md",
     )

@@ -133,6 +133,12 @@ def read_kept(folder: Path) -> pd.DataFrame:
     return _kept(folder, CLASSES, _read_facts(folder))
 
 
+def kept_commits(folder: Path) -> list[str]:
+    """The commits of the code that trained the kept cells."""
+    facts = _read_facts(folder).values()
+    return list(dict.fromkeys(cell["commit"] for cell in facts if "commit" in cell))
+
+
 def _read_facts(folder: Path) -> dict[str, Any]:
     return read_json(folder / FACTS) if (folder / FACTS).is_file() else {}
 

@@ -27,7 +27,7 @@ from medmtl.reporting.label_efficiency_figure import (
 from medmtl.reporting.label_efficiency_probes import probe_lines
 from medmtl.reporting.markdown import NONE, interval_text, table_lines
 from medmtl.reporting.numbers import plural
-from medmtl.reporting.results_page import BEGIN, END, replace_results
+from medmtl.reporting.results_page import BEGIN, END, commits_text, replace_results
 from medmtl.run_folder import write_table
 
 SECTION = "label-efficiency"
@@ -83,8 +83,7 @@ def write_label_efficiency(
         write_table(tables / f"{name}.csv", getattr(found, name))
     figure.parent.mkdir(parents=True, exist_ok=True)
     draw_label_efficiency(found.arms, figure)
-    places = ", ".join(f"`{commit[:12]}`" for commit in commits)
-    origin = [f"Made by `{command}` at commit{'s' * (len(commits) > 1)} {places}"]
+    origin = [f"Made by `{command}` at {commits_text(commits)}"]
     origin += [f"with `{config}`"] if config else []
     origin += [f"from {data}"] if data else []
     lines = [

@@ -5,7 +5,7 @@ Nothing is typed by hand: the command that makes a run rewrites the pages.
 
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medmtl.data.tasks import ClassificationTask, SegmentationTask
@@ -24,6 +24,7 @@ def publish_results(
     description: ExperimentDescription,
     *,
     command: str,
+    trained_at: Sequence[str] = (),
     tables: Path,
     page: Path,
     readme: Path | None = None,
@@ -34,6 +35,8 @@ def publish_results(
         run: Finished and evaluated.
         description: Of the experiment.
         command: That made it.
+        trained_at: Commits of the code that trained its cells, where they were kept from earlier
+            sessions; that of the run itself is named in any case.
         tables: Folder for out_of_fold.csv, segmentation.csv, summary.json and the like.
         page: Gets all tables, between the experiment's marks.
         readme: Gets the primary arms' numbers, between the same marks; None: nothing does.
@@ -48,8 +51,9 @@ def publish_results(
     tables.mkdir(parents=True, exist_ok=True)
     for path in (run.out_of_fold, run.segmentation, run.summary, run.folds, run.provenance):
         shutil.copyfile(path, tables / path.name)
+    commits = dict.fromkeys(commit[:12] for commit in (*trained_at, provenance["commit"]))
     origin = (
-        f"Made by `{command}` at commit `{provenance['commit'][:12]}` from "
+        f"Made by `{command}` at {commits_text(commits)} from "
         f"{description.manifest.card.name} "
         f"(content `{provenance['data']['content_sha256'][:12]}`). "
         "In brackets: 95 % intervals by patient bootstrap, the trained models held fixed."
@@ -67,6 +71,12 @@ def publish_results(
     replace_results(page, description.name, [*content, origin])
     if readme is not None:
         replace_results(readme, description.name, [*_short(summary, description), "", origin])
+
+
+def commits_text(commits: Iterable[str]) -> str:
+    """Names the code that figures were made by."""
+    names = [f"`{commit[:12]}`" for commit in commits]
+    return f"commit{'s' * (len(names) > 1)} {', '.join(names)}"
 
 
 def _aucs(

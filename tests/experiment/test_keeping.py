@@ -6,7 +6,13 @@ import pandas as pd
 import pytest
 
 from medmtl.errors import RunError
-from medmtl.experiment.keeping import keep_cells, keeping, read_kept, restore_cells
+from medmtl.experiment.keeping import (
+    keep_cells,
+    keeping,
+    kept_commits,
+    read_kept,
+    restore_cells,
+)
 from medmtl.experiment.plan import make_plan, write_plan
 from medmtl.run_folder import RunFolder
 
@@ -124,3 +130,14 @@ def test_cells_of_another_configuration_are_refused(run, tmp_path):
     with pytest.raises(RunError, match="another configuration"):
         restore_cells(other, kept, {PLAN[1].arm: MADE[PLAN[1].arm]})
     assert not other.cell(PLAN[0].cell_id).done.exists()
+
+
+def test_kept_cells_name_the_code_that_trained_them(run, tmp_path):
+    kept = tmp_path / "kept"
+    run.provenance.write_text(json.dumps({"commit": "a" * 40}))
+    keep_cells(run, kept, MADE)
+    finish(run, PLAN[3])
+    run.provenance.write_text(json.dumps({"commit": "b" * 40}))
+    keep_cells(run, kept, MADE)
+
+    assert kept_commits(kept) == ["a" * 40, "b" * 40]

@@ -225,3 +225,19 @@ def test_without_marks_nothing_is_written(both: FinishedRun, pages: tuple[Path, 
     with pytest.raises(RunError, match=r"README\.md: put the lines"):
         publish(both, pages, "demo")
     assert pages[0].read_text() == before and not (pages[0].parent / "demo").exists()
+
+
+def test_results_name_each_code_that_trained_cells_and_the_one_that_evaluated(
+    alone: FinishedRun, pages: tuple[Path, Path]
+) -> None:
+    own = json.loads(alone.run.provenance.read_text())["commit"]
+    publish_results(
+        alone.run,
+        replace(alone.description, name="demo"),
+        command="medmtl",
+        trained_at=["a" * 40, own, "a" * 40],
+        tables=pages[0].parent / "demo",
+        page=pages[0],
+    )
+
+    assert f"at commits `{'a' * 12}`, `{own[:12]}` from " in pages[0].read_text()
