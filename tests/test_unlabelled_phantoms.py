@@ -34,7 +34,7 @@ tracking: {{enabled: false}}
 """
 
 
-@pytest.mark.slow  # some ten minutes
+@pytest.mark.slow  # some 25 minutes
 def test_300_unlabelled_phantoms_make_up_for_labels_or_cost_nothing(tmp_path):
     make_phantoms(tmp_path)
     (tmp_path / "pool.yaml").write_text(POOL)
@@ -50,6 +50,7 @@ def test_300_unlabelled_phantoms_make_up_for_labels_or_cost_nothing(tmp_path):
         assert ended.returncode == 0, ended.stderr
         found.append(mean_aucs(tmp_path / "runs" / f"few-{draw}"))
 
+    print(pd.DataFrame(found).round(3).T.to_string())  # the table of docs/results.md
     means = pd.DataFrame(found).mean()
     assert means["pretrained"] >= means["scratch"], found
     assert len(list((tmp_path / "runs" / "pretrained").glob("*/encoder.pt"))) == 1
