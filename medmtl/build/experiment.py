@@ -16,7 +16,7 @@ from medmtl.build.first_weights import pretraining_jobs, require_fitting
 from medmtl.build.learning import build_tasks, label_fractions
 from medmtl.build.split_check import require_classes
 from medmtl.build.splits import drawn_scans, lesion_strata, stratum_label
-from medmtl.build.start import build_guard, require_decoder
+from medmtl.build.start import build_guard, require_decoders
 from medmtl.config import Config
 from medmtl.config_file import binding_part, dump_config, load_config, resolve_arm
 from medmtl.config_study import LesionColumn, LogisticColumns, PredictedVolume, PredictionTable
@@ -61,6 +61,7 @@ def build_cross_validation(config: Config) -> CrossValidation:
         require_positions(manifest)
     _require_columns(config, manifest)
     guard = build_guard(config)  # weights that cannot be read, or do not say, fail at once
+    require_decoders(config)
     folds = build_folds(config, manifest)
     require_classes(config, manifest, folds)
     return _assemble(config, manifest, RunFolder(run_path(config)), folds, lambda: guard)
@@ -101,7 +102,6 @@ def _assemble(
         build_windows(arm)
         build_patches(arm)
         require_fitting(arm, name)
-        require_decoder(arm, name)
     plan = make_plan(list(config.arms), 1, int(folds["fold"].nunique()), config.seed)
     return CrossValidation(
         run=run,

@@ -19,7 +19,6 @@ from medmtl.training.checkpoint import load_tensors
 
 ENCODER, DECODER = "encoder.", "decoder."
 LAST_LAYER = "output."
-OUTLINING = ("segmentation", "organs")
 
 
 def build_adaptation(config: Config) -> Adaptation:
@@ -84,22 +83,23 @@ def read_exposure(path: Path) -> Exposure:
     return exposure
 
 
-def require_decoder(config: Config, arm: str) -> None:
+def require_decoders(config: Config) -> None:
     """Refuses a decoder that no head of an arm can begin with, or that its weights do not hold.
 
     Raises:
         ConfigError: No head outlines; or a file of weights holds no such decoder.
     """
-    start = config.start
-    if start.decoder is None:
-        return
-    if not any(head.kind in OUTLINING for head in config.heads.values()):
-        raise ConfigError(
-            f"arms.{arm}: start.decoder: none of its heads outlines anything, so none begins with "
-            "a decoder; leave it out"
-        )
-    if start.weights is not None:
-        _decoder_of(start.weights, _state(start.weights), start.decoder)
+    for name in config.arms:
+        arm = resolve_arm(config, name)
+        if arm.start.decoder is None:
+            continue
+        if all(head.kind == "classification" for head in arm.heads.values()):
+            raise ConfigError(
+                f"arms.{name}: start.decoder: none of its heads outlines anything, so none begins "
+                "with a decoder; leave it out"
+            )
+        if arm.start.weights is not None:
+            _decoder_of(arm.start.weights, _state(arm.start.weights), arm.start.decoder)
 
 
 def begin_with(model: MultiTaskModel, path: Path, decoder: str | None = None) -> None:
@@ -142,8 +142,10 @@ def begin_with(model: MultiTaskModel, path: Path, decoder: str | None = None) ->
 
 def _begin_head(head: SegmentationHead, restoring: Mapping[str, Tensor], path: Path) -> None:
     """Gives a head all of a decoder but its last layer, which is another task's."""
-    own = {k: v for k, v in head.state_dict().items() if not k.startswith(LAST_LAYER)}
-    given = {k: v for k, v in restoring.items() if not k.startswith(LAST_LAYER)}
+    own, given = (
+        {name: value for name, value in state.items() if not name.startswith(LAST_LAYER)}
+        for state in (head.state_dict(), restoring)
+    )
     if {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in given.items()}:
         raise ConfigError(
             f"start.decoder: {path.name} holds a decoder of another build; pretrain it with this "

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from medmtl.build.cell import build_cell
-from medmtl.build.experiment import build_cross_validation
+from medmtl.build.experiment import build_cross_validation, build_from_run
 from medmtl.config_file import load_config
 from tests.small_experiment import write_config
 from tests.small_pretraining import GENESIS, MASKED, MOCO, write_pretraining
@@ -75,6 +75,17 @@ def test_a_file_without_that_decoder_is_refused_before_anything_is_written(tmp_p
     assert answer.code == 2
     assert "holds no decoder of 'masked'; it holds those of: no method" in answer.err
     assert not (tmp_path / "runs" / "adapted").exists()
+
+
+def test_a_run_is_opened_again_when_the_weights_it_began_with_are_gone(tmp_path, medmtl):
+    weights = pretrain(tmp_path, medmtl, MASKED)
+    prepared = build_cross_validation(
+        experiment(tmp_path, {"weights": weights, "decoder": "masked"})
+    )
+    prepared.prepare()
+    weights.unlink()
+
+    assert build_from_run(prepared.run.path).plan == prepared.plan
 
 
 @pytest.mark.parametrize(
