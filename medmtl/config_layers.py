@@ -15,9 +15,9 @@ import yaml
 from medmtl.config_faults import Key
 from medmtl.errors import ConfigError
 
-# Where a whole configuration may stand, or be named by its file.
 # What an arm sets may be written with dots, or below one another.
 OF_AN_ARM = ("arms", "*", "set")
+# Where a whole configuration may stand, or be named by its file.
 PRETRAININGS = (
     ("start", "pretraining"),
     (*OF_AN_ARM, "start.pretraining"),

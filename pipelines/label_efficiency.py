@@ -89,11 +89,10 @@ def publish() -> None:
         resampling=Resampling(),
         folds=FOLDS,
     )
-    commits = dict.fromkeys(commit for folder in kept for commit in kept_commits(folder))
     write_label_efficiency(
         found,
         command="python pipelines/label_efficiency.py ../shared/data",
-        commits=list(commits),
+        commits=[commit for folder in kept for commit in kept_commits(folder)],
         config="configs/label_efficiency.yaml, configs/pretraining/lidc_*.yaml",
         data="LIDC-IDRI nodules; OpenKBP scans in the pool of the pretraining",
         explanation=(KEPT / "explanation.md").read_text(encoding="utf-8"),

@@ -30,7 +30,7 @@ from medmtl.errors import RunError
 
 blosc2.set_nthreads(1)
 CHUNK_VOXELS, BLOCK_VOXELS = (64, 64, 64), (16, 16, 32)
-LEVEL = 6  # of packing, 1 to 9
+LEVEL = 6  # of packing, 1 to 9; a case packed at another is read alike
 FORMAT = 8  # of a cached case; raise it when it is computed or packed otherwise
 MOST_OPEN = 512  # arrays; each takes a tenth of a megabyte while it is open
 GIGABYTE = 10**9

@@ -51,9 +51,8 @@ def publish_results(
     tables.mkdir(parents=True, exist_ok=True)
     for path in (run.out_of_fold, run.segmentation, run.summary, run.folds, run.provenance):
         shutil.copyfile(path, tables / path.name)
-    commits = dict.fromkeys(commit[:12] for commit in (*trained_at, provenance["commit"]))
     origin = (
-        f"Made by `{command}` at {commits_text(commits)} from "
+        f"Made by `{command}` at {commits_text([*trained_at, provenance['commit']])} from "
         f"{description.manifest.card.name} "
         f"(content `{provenance['data']['content_sha256'][:12]}`). "
         "In brackets: 95 % intervals by patient bootstrap, the trained models held fixed."
@@ -74,8 +73,8 @@ def publish_results(
 
 
 def commits_text(commits: Iterable[str]) -> str:
-    """Names the code that figures were made by."""
-    names = [f"`{commit[:12]}`" for commit in commits]
+    """Names the code that figures were made by, each once."""
+    names = [f"`{short}`" for short in dict.fromkeys(commit[:12] for commit in commits)]
     return f"commit{'s' * (len(names) > 1)} {', '.join(names)}"
 
 
